@@ -1,0 +1,399 @@
+"""The verbs: the only module that hands work to Dask.
+
+Each verb takes `Blocks` (rows that a task can read by itself) and pure functions, and does the same
+work in the same order whether it runs in this process or on a Dask cluster. Nothing is scattered:
+a task reads its rows from storage, so a lost worker costs a recomputation and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from vehclust_dask import budget
+from vehclust_dask.cache import CACHE
+from vehclust_dask.errors import VehclustError
+from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+#: How often a task is tried again after an error that is not its own fault.
+RETRIES = 2
+
+
+class Reduction(Protocol[S]):
+    """A reduction as data: fold the blocks of a leaf, merge the summaries of leaves.
+
+    ``fan_in`` summaries are merged by one task: few where a summary is large.
+    """
+
+    @property
+    def fan_in(self) -> int: ...
+
+    def fold(self, summary: S | None, X: NDArray[np.float32], span: Span) -> S:
+        """Add one block to the summary of a leaf (None before its first block)."""
+        ...
+
+    def merge(self, left: S, right: S) -> S:
+        """Merge the summaries of neighbouring rows, the earlier rows first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a verb is: ``done`` of ``total`` tasks of the step ``name``."""
+
+    name: str
+    done: int
+    total: int
+
+
+_listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
+_calls = itertools.count()
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[Progress], None]) -> Iterator[None]:
+    """Tell ``listener`` of the progress of every verb called inside."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def _tell(name: str, done: int, total: int) -> None:
+    listener = _listener.get()
+    if listener is not None:
+        listener(Progress(name, done, total))
+
+
+def as_blocks(X: Any) -> Blocks:
+    """Return rows as blocks: blocks as they are, a numpy array or a Dask array cut by the house's grid."""
+    if isinstance(X, Blocks):
+        return X
+    if hasattr(X, "dask") and hasattr(X, "to_delayed"):
+        return DaskBlocks.of(X)
+    return ArrayBlocks.of(np.asarray(X))
+
+
+class DaskBlocks:
+    """A Dask array as blocks; on a cluster its chunks are computed once and kept there while in use."""
+
+    def __init__(self, X: Any, grid: RowGrid) -> None:
+        self.X = X
+        self.grid = grid
+        self.n_features = int(X.shape[1])
+        self._futures: list[Any] | None = None
+
+    @classmethod
+    def of(cls, X: Any) -> DaskBlocks:
+        """Cut a Dask array of known shape by the house's grid."""
+        if X.ndim != 2 or any(np.isnan(n) for n in X.shape):
+            raise VehclustError(
+                f"the Dask array has shape {X.shape}: a matrix of known shape is needed; "
+                "call compute_chunk_sizes() first"
+            )
+        rows = budget.block_rows(int(X.shape[1]))
+        grid = RowGrid((int(X.shape[0]),), rows)
+        return cls(X.rechunk({0: rows, 1: -1}), grid)
+
+    def read(self, i: int) -> NDArray[np.float32]:
+        """Compute chunk ``i`` in this process."""
+        chunk = self.X.blocks[i].compute(scheduler="synchronous")
+        return np.ascontiguousarray(chunk, dtype=np.float32)
+
+    def futures(self, client: Any) -> list[Any]:
+        """Return a future of every chunk."""
+        if self._futures is None:
+            self._futures = client.compute(list(self.X.to_delayed().ravel()))
+        return self._futures
+
+
+def client_for(blocks: Blocks) -> Any | None:
+    """Return the Dask client that work on these rows goes to; None means this process.
+
+    An array in memory is worked on where it is. Everything else goes to the current client, if any.
+    """
+    if isinstance(blocks, ArrayBlocks):
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def _one_thread() -> Any:
+    """Keep BLAS to one thread while a task computes: sums then have one order, and cores are not shared."""
+    return threadpool_limits(limits=1)
+
+
+def _fold_leaf(reduction: Reduction[S], blocks: Blocks, leaf: range) -> S:
+    summary: S | None = None
+    with _one_thread():
+        for i in leaf:
+            summary = reduction.fold(summary, blocks.read(i), blocks.grid.span(i))
+    assert summary is not None, "a leaf holds at least one block"
+    return summary
+
+
+def _fold_chunk(reduction: Reduction[S], summary: S | None, chunk: Any, span: Span) -> S:
+    with _one_thread():
+        return reduction.fold(summary, np.ascontiguousarray(chunk, dtype=np.float32), span)
+
+
+def _merge_all(reduction: Reduction[S], summaries: Sequence[S]) -> S:
+    merged = summaries[0]
+    for summary in summaries[1:]:
+        merged = reduction.merge(merged, summary)
+    return merged
+
+
+def _hold(value: R) -> R:
+    """Return the value: as a task's result it reaches each worker once, and can be made again."""
+    return value
+
+
+def reduce_rows(blocks: Blocks, reduction: Reduction[S], *, name: str) -> S:
+    """Fold every leaf and merge the summaries in a tree that depends on the number of blocks alone.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    reduction : Reduction
+    name : str
+        Of the step and its iteration, as the dashboard shows it.
+
+    Returns
+    -------
+    summary
+        Of all rows.
+    """
+    client = client_for(blocks)
+    leaves = blocks.grid.leaves()
+    if client is None:
+        tree = _Tree(reduction.fan_in, lambda parts: _merge_all(reduction, parts))
+        for done, leaf in enumerate(leaves):
+            tree.add(_fold_leaf(reduction, blocks, leaf))
+            _tell(name, done + 1, len(leaves))
+        return tree.close()
+    return _reduce_on(client, blocks, leaves, reduction, name)
+
+
+class _Tree:
+    """Merge values as they come, ``fan_in`` at a time; the same tree for the same number of values."""
+
+    def __init__(self, fan_in: int, merge: Callable[[list[Any]], Any]) -> None:
+        self._fan_in = fan_in
+        self._merge = merge
+        self._levels: list[list[Any]] = []
+
+    def add(self, value: Any) -> None:
+        level = 0
+        while True:
+            if level == len(self._levels):
+                self._levels.append([])
+            self._levels[level].append(value)
+            if len(self._levels[level]) < self._fan_in:
+                return
+            value = self._merge(self._levels[level])
+            self._levels[level] = []
+            level += 1
+
+    def close(self) -> Any:
+        """Merge what is left, the earlier rows first."""
+        rest: list[Any] = []
+        for level in self._levels:
+            if level:
+                rest = [self._merge(level + rest)] if len(level + rest) > 1 else level + rest
+        return rest[0]
+
+
+def _reduce_on(
+    client: Any, blocks: Blocks, leaves: Sequence[range], reduction: Reduction[S], name: str
+) -> S:
+    call = next(_calls)
+    numbers = itertools.count()
+    held = client.submit(_hold, reduction, key=f"{name}-args-{call}")
+
+    def merge(parts: list[Any]) -> Any:
+        key = f"{name}-merge-{call}-{next(numbers)}"
+        return client.submit(_merge_all, held, parts, key=key, retries=RETRIES)
+
+    tree = _Tree(reduction.fan_in, merge)
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    futures = []
+    for n, leaf in enumerate(leaves):
+        where = _home(workers, n, len(leaves))
+        if isinstance(blocks, DaskBlocks):
+            future = _fold_chunks(client, held, blocks, leaf, f"{name}-{call}-{n}")
+        else:
+            future = client.submit(
+                _fold_leaf, held, blocks, leaf, key=f"{name}-{call}-{n}", retries=RETRIES, **where
+            )
+        futures.append(future)
+        tree.add(future)
+    root = tree.close()
+    _watch(client, futures, name)
+    return _result(root, name)
+
+
+def _home(workers: list[str], n: int, total: int) -> dict[str, Any]:
+    """Name the worker that a leaf goes to by preference: the one whose cache holds it since last time."""
+    if not workers:
+        return {}
+    return {"workers": [workers[n * len(workers) // total]], "allow_other_workers": True}
+
+
+def _fold_chunks(client: Any, held: Any, blocks: DaskBlocks, leaf: range, name: str) -> Any:
+    """Fold the chunks of a Dask array one after the other, so that one chunk is held at a time."""
+    chunks = blocks.futures(client)
+    summary: Any = None
+    for i in leaf:
+        key = f"{name}-{i}"
+        summary = client.submit(
+            _fold_chunk, held, summary, chunks[i], blocks.grid.span(i), key=key, retries=RETRIES
+        )
+    return summary
+
+
+def _watch(client: Any, futures: Sequence[Any], name: str) -> None:
+    """Wait for futures and tell the listener of each that is done."""
+    from distributed import as_completed
+
+    for done, future in enumerate(as_completed(futures)):
+        if future.status == "error":
+            _result(future, name)
+        _tell(name, done + 1, len(futures))
+
+
+def _result(future: Any, name: str) -> Any:
+    """Return a future's result; a worker that died of a task again and again is told in one sentence."""
+    from distributed.client import FutureCancelledError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise VehclustError(
+            f"the task '{error.task}' of {name} ended its worker {error.allowed_failures + 1} times: "
+            "most often its memory did not suffice; raise the place's memory_limit or lower the "
+            "job's memory.per_task, then run again: finished work is kept"
+        ) from error
+    except FutureCancelledError as error:
+        raise VehclustError(
+            f"the scheduler was lost while {name} ran; start it and run again: finished work is kept"
+        ) from error
+
+
+def map_rows(grid: RowGrid, task: Callable[..., R], *args: Any, name: str, on: Blocks) -> list[R]:
+    """Call ``task(i, span, *args)`` for every block of a grid; return the results in order.
+
+    A task reads what it needs through the handles in ``args`` and writes its own block of the
+    result. So many run at once as keep the workers busy.
+
+    Parameters
+    ----------
+    grid : RowGrid
+        Of the result.
+    task : callable
+    *args
+        Handles and small arrays; they reach each worker once.
+    name : str
+        Of the step, as the dashboard shows it.
+    on : Blocks
+        The rows that are read: they say where the work is done.
+    """
+    client = client_for(on)
+    spans = list(grid.spans())
+    if client is None:
+        results = []
+        for i, span in enumerate(spans):
+            with _one_thread():
+                results.append(task(i, span, *args))
+            _tell(name, i + 1, len(spans))
+        return results
+    if isinstance(on, DaskBlocks):
+        raise TypeError("map_rows writes through handles; a Dask array has a map of its own")
+    return _map_on(client, spans, task, args, name)
+
+
+def _call_block(task: Callable[..., R], i: int, span: Span, held: tuple[Any, ...]) -> R:
+    with _one_thread():
+        return task(i, span, *held)
+
+
+def _map_on(
+    client: Any, spans: list[Span], task: Callable[..., R], args: tuple[Any, ...], name: str
+) -> list[R]:
+    from distributed import as_completed
+
+    call = next(_calls)
+    held = client.submit(_hold, args, key=f"{name}-args-{call}")
+    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    window = 4 * max(1, sum(client.nthreads().values()))
+    results: dict[int, R] = {}
+    waiting = iter(enumerate(spans))
+    numbers: dict[Any, int] = {}
+
+    def submit(i: int, span: Span) -> Any:
+        where = _home(workers, i, len(spans))
+        key = f"{name}-{call}-{i}"
+        future = client.submit(_call_block, task, i, span, held, key=key, retries=RETRIES, **where)
+        numbers[future.key] = i
+        return future
+
+    order = as_completed([submit(i, span) for i, span in itertools.islice(waiting, window)])
+    for future in order:
+        results[numbers[future.key]] = _result(future, name)
+        _tell(name, len(results), len(spans))
+        for i, span in itertools.islice(waiting, 1):
+            order.add(submit(i, span))
+    return [results[i] for i in range(len(spans))]
+
+
+def solo(task: Callable[..., R], *args: Any, name: str, on: Blocks) -> R:
+    """Call ``task(*args)`` as one task with whole handles."""
+    return solos(task, [args], name=name, on=on)[0]
+
+
+def solos(task: Callable[..., R], calls: Sequence[tuple[Any, ...]], *, name: str, on: Blocks) -> list[R]:
+    """Call ``task(*args)`` once for each of ``calls``, side by side; return the results in order."""
+    client = client_for(on)
+    if client is None:
+        results = []
+        for done, args in enumerate(calls):
+            with _one_thread():
+                results.append(task(*args))
+            _tell(name, done + 1, len(calls))
+        return results
+    call = next(_calls)
+    futures = [
+        client.submit(_call_alone, task, args, key=f"{name}-{call}-{n}", retries=RETRIES)
+        for n, args in enumerate(calls)
+    ]
+    _watch(client, futures, name)
+    return [_result(future, name) for future in futures]
+
+
+def _call_alone(task: Callable[..., R], args: tuple[Any, ...]) -> R:
+    with _one_thread():
+        return task(*args)
+
+
+def prepare_worker(cache_bytes: int) -> str:
+    """Set up this process as a worker: how much it may keep between tasks. Returns its host."""
+    CACHE.limit = cache_bytes
+    return os.uname().nodename

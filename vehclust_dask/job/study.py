@@ -1,0 +1,251 @@
+"""The studies of a job file: which descriptors, how they are reduced and how they are clustered."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from vehclust_dask.errors import nearest
+from vehclust_dask.job.counts import MAX_COUNTS, parse_counts
+from vehclust_dask.job.reading import Place, refuse_repeats
+
+ENGINES = ("vehclust", "dask-ml")
+SCALES = ("none", "standard", "minmax", "l2")
+METHODS = ("kmeans", "minibatch-kmeans")
+INITS = ("best-of-sample", "k-means||")
+#: PCA without a count keeps this share of the variance, in at most this many components.
+DEFAULT_VARIANCE, DEFAULT_MAX_COMPONENTS = 0.9, 200
+#: The featured clustering's k is the one nearest to this unless the job names another.
+FEATURED_K = 30
+
+
+@dataclass(frozen=True)
+class ReduceSpec:
+    """How many columns remain.
+
+    Parameters
+    ----------
+    method : str
+        ``pca`` or ``none``.
+    n_components : int or None
+        Columns to keep; exactly one of this and `variance` is given for ``pca``.
+    variance : float or None
+        Share of the variance to keep, in (0, 1].
+    max_components : int or None
+        Upper bound; with it a count above the set's width means the whole set.
+    solver : str
+        ``gram`` (one pass over a Gram matrix) or ``qr`` (tall QR, for tiny variances).
+    engine : str
+        ``vehclust`` or ``dask-ml``.
+    """
+
+    method: str
+    n_components: int | None
+    variance: float | None
+    max_components: int | None
+    solver: str
+    engine: str
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """One clustering of a study, for one k or a sweep.
+
+    Parameters
+    ----------
+    name : str
+    method : str
+        ``kmeans`` or ``minibatch-kmeans``.
+    n_clusters : tuple of int
+        Sorted, each once.
+    engine : str
+        ``vehclust`` or ``dask-ml``.
+    init : str
+        ``best-of-sample`` or ``k-means||``.
+    n_init, max_iter, tol, batch_size
+        As in scikit-learn; `batch_size` is used by ``minibatch-kmeans`` alone.
+    """
+
+    name: str
+    method: str
+    n_clusters: tuple[int, ...]
+    engine: str
+    init: str
+    n_init: int = 10
+    max_iter: int = 300
+    tol: float = 1e-4
+    batch_size: int = 4096
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """Descriptors, scaled, joined side by side, reduced and clustered.
+
+    Parameters
+    ----------
+    name : str
+    descriptors : tuple of str
+        Names of sets, in the order they are joined.
+    scale : str
+        ``none``, ``standard``, ``minmax`` or ``l2``.
+    reduce : ReduceSpec
+    cluster : tuple of ClusterSpec
+        May be empty: a study may end with its variance curve.
+    featured : tuple of (str, int) or None
+        Clustering and k that get cluster pages and stored distances. Unless the job names it: the
+        first clustering, and of its k the one nearest to 30 (the smaller of two equally near).
+        None only for a study without clusterings.
+    """
+
+    name: str
+    descriptors: tuple[str, ...]
+    scale: str
+    reduce: ReduceSpec
+    cluster: tuple[ClusterSpec, ...]
+    featured: tuple[str, int] | None
+
+
+def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
+    """Return the study at this place of a job file.
+
+    Parameters
+    ----------
+    name : str
+    place : Place
+    sets : tuple of str
+        Names of the job's descriptor sets.
+
+    Raises
+    ------
+    UsageError
+        If anything in it is unknown, of the wrong kind or contradicts the rest.
+    """
+    place = place.mapping(("descriptors", "scale", "reduce", "cluster", "featured"))
+    items = place["descriptors"].items()
+    if not items:
+        place["descriptors"].refuse(f"is missing; name one or more of {', '.join(sets)}")
+    descriptors = tuple(item.choice(sets) for item in items)
+    refuse_repeats(place["descriptors"], descriptors)
+    cluster = tuple(_cluster(word, there) for word, there in place["cluster"].named("clustering"))
+    return StudySpec(
+        name=name,
+        descriptors=descriptors,
+        scale=place["scale"].choice(SCALES, "none"),
+        reduce=_reduce(place["reduce"]),
+        cluster=cluster,
+        featured=_featured(place["featured"], cluster),
+    )
+
+
+def _reduce(place: Place) -> ReduceSpec:
+    """Read a mapping, ``pca``, ``none``, a number of components or a share of the variance."""
+    if isinstance(place.value, int) and not isinstance(place.value, bool):
+        return ReduceSpec("pca", place.whole(least=1), None, None, "gram", "vehclust")
+    if isinstance(place.value, float):
+        return ReduceSpec("pca", None, _variance(place), None, "gram", "vehclust")
+    if isinstance(place.value, str):
+        place = dataclasses.replace(place, value={"method": place.choice(("pca", "none"))})
+    place = place.mapping(field.name for field in dataclasses.fields(ReduceSpec))
+    method = place["method"].choice(("pca", "none"), "pca")
+    if method == "none":
+        for key in place.value:
+            if key != "method" and place[key].given:
+                place[key].refuse("has no meaning with 'method: none'; take one of them out")
+        return ReduceSpec("none", None, None, None, "gram", "vehclust")
+    return _pca(place)
+
+
+def _variance(place: Place) -> float:
+    share = place.number()
+    if not 0 < share <= 1:
+        place.wrong("a share of the variance above 0 and at most 1")
+    return share
+
+
+def _pca(place: Place) -> ReduceSpec:
+    n_components = place["n_components"].maybe(lambda there: there.whole(least=1))
+    variance = place["variance"].maybe(_variance)
+    most = place["max_components"].maybe(lambda there: there.whole(least=1))
+    engine = place["engine"].choice(ENGINES, "vehclust")
+    if n_components and variance:
+        place.refuse("gives both n_components and variance; keep one of them")
+    if most and not n_components and not variance:
+        place["max_components"].refuse("needs n_components or variance beside it")
+    if most and n_components and most < n_components:
+        place.refuse(f"n_components={n_components} is above max_components={most}; lower it")
+    if engine == "dask-ml" and not n_components:
+        place.refuse("engine dask-ml takes a number of components; write n_components")
+    if engine == "dask-ml" and place["solver"].given:
+        place["solver"].refuse("belongs to engine vehclust; take it out, or the engine")
+    if not n_components and not variance:
+        variance, most = DEFAULT_VARIANCE, DEFAULT_MAX_COMPONENTS
+    solver = place["solver"].choice(("gram", "qr"), "gram")
+    return ReduceSpec("pca", n_components, variance, most, solver, engine)
+
+
+def _cluster(name: str, place: Place) -> ClusterSpec:
+    # A method of another version has other keys: the method is the thing to speak of.
+    if isinstance(place.value, dict):
+        place["method"].maybe(lambda there: there.choice(METHODS))
+    place = place.mapping(field.name for field in dataclasses.fields(ClusterSpec)[1:])
+    method = place["method"].choice(METHODS)
+    engine = place["engine"].choice(ENGINES, "vehclust")
+    dask_ml_kmeans = engine == "dask-ml" and method == "kmeans"
+    if place["batch_size"].given and method == "kmeans":
+        place["batch_size"].refuse("belongs to method minibatch-kmeans; take it out")
+    if dask_ml_kmeans and place["n_init"].given and place["n_init"].value != 1:
+        place["n_init"].refuse("engine dask-ml starts k-means once; take it out or write 1")
+    return ClusterSpec(
+        name=name,
+        method=method,
+        n_clusters=_counts(place["n_clusters"]),
+        engine=engine,
+        init=place["init"].choice(INITS, "k-means||" if dask_ml_kmeans else "best-of-sample"),
+        n_init=place["n_init"].whole(1 if dask_ml_kmeans else 10, least=1),
+        max_iter=place["max_iter"].whole(300, least=1),
+        tol=place["tol"].number(1e-4),
+        batch_size=place["batch_size"].whole(4096, least=1),
+    )
+
+
+def _counts(place: Place) -> tuple[int, ...]:
+    """Read a count, a text of counts and ranges, or a list of both."""
+    items = place.items()
+    if not items:
+        place.refuse('is missing; write 30, [10, 30], "2..50" or "2..50 step 4"')
+    counts: set[int] = set()
+    for item in items:
+        if not isinstance(item.value, str):
+            counts.add(item.whole(least=1))
+            continue
+        try:
+            counts.update(parse_counts(item.value))
+        except ValueError as error:
+            item.refuse(str(error))
+    if len(counts) > MAX_COUNTS:
+        place.refuse(f"names {len(counts)} counts, {MAX_COUNTS} at most; use a larger step")
+    return tuple(sorted(counts))
+
+
+def _featured(place: Place, cluster: tuple[ClusterSpec, ...]) -> tuple[str, int] | None:
+    """Read ``km/30`` or ``km``; the default is the first clustering at the k nearest to 30."""
+    if not cluster:
+        if place.given:
+            place.refuse("names a clustering, but the study has none")
+        return None
+    by_name = {spec.name: spec for spec in cluster}
+    name, slash, k = place.text(cluster[0].name).partition("/")
+    if name not in by_name:
+        place.refuse(f"'{name}' is no clustering of this study; {nearest(name, by_name)}")
+    counts = by_name[name].n_clusters
+    if not slash:
+        return name, min(counts, key=lambda count: (abs(count - FEATURED_K), count))
+    if not k.isdecimal() or int(k) not in counts:
+        place.refuse(f"'{name}' is not made with k='{k}'; k is one of {_listed(counts)}")
+    return name, int(k)
+
+
+def _listed(counts: tuple[int, ...]) -> str:
+    if len(counts) > 12:
+        return f"{', '.join(map(str, counts[:4]))}, ... {counts[-1]}"
+    return ", ".join(map(str, counts))

@@ -1,0 +1,1 @@
+"""Mathematics on one block: numpy and numba only, tested as plain functions."""

@@ -1,0 +1,150 @@
+"""Distances between rows and centers: float32 products propose, float64 differences decide.
+
+A float32 dot product of d terms is off by at most about d * u * |x| * |c| (u = 2**-24; Higham,
+Accuracy and Stability of Numerical Algorithms, 3.1). Wherever two centers lie closer together than
+that, the row is measured again in float64, so that a label is a function of the row and the centers
+alone: neither of the BLAS, nor of the block the row was in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vehclust_dask.kernels.jit import njit
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+#: Unit roundoff of float32.
+U32 = 2.0**-24
+
+
+@njit
+def sq_distance(x: Any, c: Any) -> float:
+    """Return the squared Euclidean distance of two vectors, in float64.
+
+    Eight running sums: a fixed order that the processor can work on side by side.
+    """
+    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
+    n = x.shape[0]
+    whole = n - n % 8
+    for j in range(0, whole, 8):
+        t0 = np.float64(x[j]) - c[j]
+        t1 = np.float64(x[j + 1]) - c[j + 1]
+        t2 = np.float64(x[j + 2]) - c[j + 2]
+        t3 = np.float64(x[j + 3]) - c[j + 3]
+        t4 = np.float64(x[j + 4]) - c[j + 4]
+        t5 = np.float64(x[j + 5]) - c[j + 5]
+        t6 = np.float64(x[j + 6]) - c[j + 6]
+        t7 = np.float64(x[j + 7]) - c[j + 7]
+        a0 += t0 * t0
+        a1 += t1 * t1
+        a2 += t2 * t2
+        a3 += t3 * t3
+        a4 += t4 * t4
+        a5 += t5 * t5
+        a6 += t6 * t6
+        a7 += t7 * t7
+    for j in range(whole, n):
+        t0 = np.float64(x[j]) - c[j]
+        a0 += t0 * t0
+    return ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
+
+
+@njit
+def sq_norms(X: Any) -> Any:
+    """Return the squared length of every row, float64 of shape (n_samples,)."""
+    n, d = X.shape
+    out = np.empty(n, np.float64)
+    for i in range(n):
+        total = 0.0
+        for j in range(d):
+            total += np.float64(X[i, j]) * X[i, j]
+        out[i] = total
+    return out
+
+
+def score_error(n_features: int, norms: F64, longest: float) -> F32:
+    """Bound the error of a float32 score |c|**2 / 2 - <x, c> for every row.
+
+    Parameters
+    ----------
+    n_features : int
+    norms : ndarray of shape (n_samples,), float64
+        Lengths of the rows.
+    longest : float
+        Length of the longest center.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float32
+        Rounded upwards.
+    """
+    bound = 1.01 * U32 * longest * ((n_features + 6) * norms + 1.5 * longest)
+    return (bound * (1 + 2 * U32)).astype(np.float32)
+
+
+@njit
+def scan_scores(P: Any, half: Any, first: int, last: int, best: Any, second: Any, which: Any) -> None:
+    """Find the smallest and the second smallest score of every row among centers first..last.
+
+    Parameters
+    ----------
+    P : ndarray of shape (n_centers, n_rows), float32
+        Products <c, x>: centers down, rows across, so that the inner loop runs over rows in step.
+    half : ndarray of shape (n_centers,), float32
+        Half the squared length of each center.
+    first, last : int
+        The centers looked at: ``first <= j < last``.
+    best, second : ndarray of shape (n_rows,), float32
+        Written: smallest and second smallest score (inf where there is one center only).
+    which : ndarray of shape (n_rows,), int32
+        Written: position of the best center, counted from ``first``.
+    """
+    n = P.shape[1]
+    inf = np.float32(np.inf)
+    for r in range(n):
+        best[r] = half[first] - P[first, r]
+        second[r] = inf
+        which[r] = 0
+    for j in range(first + 1, last):
+        h = half[j]
+        position = np.int32(j - first)
+        for r in range(n):
+            v = h - P[j, r]
+            b = best[r]
+            closer = v < b
+            other = b if closer else v
+            s = second[r]
+            second[r] = other if other < s else s
+            best[r] = v if closer else b
+            which[r] = position if closer else which[r]
+
+
+@njit
+def settle_ties(
+    X: Any, C: Any, P: Any, half: Any, first: int, last: int, best: Any, second: Any, error: Any, which: Any
+) -> int:
+    """Decide in float64 every row whose two best scores are closer than their error; ties: lowest index.
+
+    Returns the number of rows measured again. ``which`` is corrected in place.
+    """
+    again = 0
+    for r in range(P.shape[1]):
+        limit = best[r] + np.float32(2) * error[r]
+        if not second[r] <= limit:
+            continue
+        again += 1
+        nearest = np.inf
+        for j in range(first, last):
+            if half[j] - P[j, r] <= limit:
+                distance = sq_distance(X[r], C[j])
+                if distance < nearest:
+                    nearest = distance
+                    which[r] = j - first
+    return again
