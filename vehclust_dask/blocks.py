@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from distributed import WorkerPlugin
 from threadpoolctl import threadpool_limits
 
 from vehclust_dask import budget
@@ -120,7 +120,7 @@ class DaskBlocks:
         return self._futures
 
 
-def client_for(blocks: Blocks) -> Any | None:
+def client_for(blocks: Blocks | None) -> Any | None:
     """Return the Dask client that work on these rows goes to; None means this process.
 
     An array in memory is worked on where it is. Everything else goes to the current client, if any.
@@ -298,7 +298,9 @@ def _result(future: Any, name: str) -> Any:
         ) from error
 
 
-def map_rows(grid: RowGrid, task: Callable[..., R], *args: Any, name: str, on: Blocks) -> list[R]:
+def map_rows(
+    grid: RowGrid, task: Callable[..., R], *args: Any, name: str, on: Blocks | None = None
+) -> list[R]:
     """Call ``task(i, span, *args)`` for every block of a grid; return the results in order.
 
     A task reads what it needs through the handles in ``args`` and writes its own block of the
@@ -313,8 +315,8 @@ def map_rows(grid: RowGrid, task: Callable[..., R], *args: Any, name: str, on: B
         Handles and small arrays; they reach each worker once.
     name : str
         Of the step, as the dashboard shows it.
-    on : Blocks
-        The rows that are read: they say where the work is done.
+    on : Blocks or None
+        The rows that are read: they say where the work is done. None: on the current client, if any.
     """
     client = client_for(on)
     spans = list(grid.spans())
@@ -364,36 +366,84 @@ def _map_on(
     return [results[i] for i in range(len(spans))]
 
 
-def solo(task: Callable[..., R], *args: Any, name: str, on: Blocks) -> R:
+def solo(task: Callable[..., R], *args: Any, name: str, on: Blocks | None = None) -> R:
     """Call ``task(*args)`` as one task with whole handles."""
-    return solos(task, [args], name=name, on=on)[0]
+    return solos(task, [()], *args, name=name, on=on)[0]
 
 
-def solos(task: Callable[..., R], calls: Sequence[tuple[Any, ...]], *, name: str, on: Blocks) -> list[R]:
-    """Call ``task(*args)`` once for each of ``calls``, side by side; return the results in order."""
+def solos(
+    task: Callable[..., R],
+    calls: Sequence[tuple[Any, ...]],
+    *shared: Any,
+    name: str,
+    on: Blocks | None = None,
+) -> list[R]:
+    """Call ``task(*shared, *call)`` for each of ``calls``, side by side; return the results in order."""
     client = client_for(on)
     if client is None:
         results = []
-        for done, args in enumerate(calls):
-            with _one_thread():
-                results.append(task(*args))
+        for done, call in enumerate(calls):
+            results.append(_call_alone(task, shared, call))
             _tell(name, done + 1, len(calls))
         return results
-    call = next(_calls)
+    number = next(_calls)
+    held = client.submit(_hold, shared, key=f"{name}-args-{number}")
     futures = [
-        client.submit(_call_alone, task, args, key=f"{name}-{call}-{n}", retries=RETRIES)
-        for n, args in enumerate(calls)
+        client.submit(_call_alone, task, held, call, key=f"{name}-{number}-{n}", retries=RETRIES)
+        for n, call in enumerate(calls)
     ]
     _watch(client, futures, name)
     return [_result(future, name) for future in futures]
 
 
-def _call_alone(task: Callable[..., R], args: tuple[Any, ...]) -> R:
+def _call_alone(task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any, ...]) -> R:
     with _one_thread():
-        return task(*args)
+        return task(*shared, *call)
 
 
-def prepare_worker(cache_bytes: int) -> str:
-    """Set up this process as a worker: how much it may keep between tasks. Returns its host."""
-    CACHE.limit = cache_bytes
-    return os.uname().nodename
+def take_rows(blocks: Blocks, rows: NDArray[np.int64], *, name: str) -> NDArray[np.float32]:
+    """Return some rows, wherever they lie, in the order asked for.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    rows : ndarray of shape (n,), int64
+        Row numbers; small enough a choice to be held in memory.
+    """
+    if isinstance(blocks, DaskBlocks):
+        order = np.argsort(rows, kind="stable")
+        out = np.empty((len(rows), blocks.n_features), np.float32)
+        out[order] = np.asarray(blocks.X[rows[order]].compute(), dtype=np.float32)
+        return out
+    order = np.argsort(rows, kind="stable")
+    parts = map_rows(blocks.grid, _pick_rows, blocks, rows[order], name=name, on=blocks)
+    out = np.empty((len(rows), blocks.n_features), np.float32)
+    out[order] = np.concatenate(parts)
+    return out
+
+
+def _pick_rows(i: int, span: Span, blocks: Blocks, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    low, high = np.searchsorted(rows, [span.row0, span.row0 + span.n_rows])
+    if low == high:
+        return np.empty((0, blocks.n_features), np.float32)
+    picked: NDArray[np.float32] = blocks.read(i)[rows[low:high] - span.row0]
+    return picked
+
+
+class PrepareWorker(WorkerPlugin):
+    """Set up every worker, also one that joins later: how much it may keep between tasks.
+
+    Parameters
+    ----------
+    cache_bytes : int
+    """
+
+    name = "vehclust-prepare"
+    idempotent = True
+
+    def __init__(self, cache_bytes: int) -> None:
+        self.cache_bytes = cache_bytes
+
+    def setup(self, worker: Any) -> None:
+        """Set the limit of the worker's cache."""
+        CACHE.limit = self.cache_bytes

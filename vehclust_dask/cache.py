@@ -66,6 +66,15 @@ class ByteCache:
             self._held += n_bytes
             return True
 
+    def take(self, group: str, key: Hashable) -> Any | None:
+        """Return a kept value and stop keeping it: it can then be changed by its taker alone."""
+        with self._lock:
+            entry = self._groups.get(group, {}).pop(key, None)
+            if entry is None:
+                return None
+            self._held -= entry[1]
+            return entry[0]
+
     def of(self, group: str, key: Hashable, make: Callable[[], T], n_bytes: Callable[[T], int]) -> T:
         """Return the kept value, or make it and keep it if there is room."""
         value: T | None = self.get(group, key)
@@ -82,4 +91,4 @@ class ByteCache:
 
 
 #: The cache of this process; `blocks.prepare_worker` sets its limit on workers.
-CACHE = ByteCache(256 * budget.MIB)
+CACHE = ByteCache(1024 * budget.MIB)

@@ -15,8 +15,9 @@ FloatArray = NDArray[np.floating[Any]]
 
 
 class Span(NamedTuple):
-    """Consecutive rows of one part: ``[start, stop)`` inside the part, first global row ``row0``."""
+    """A block's rows: ``[start, stop)`` inside its part, first global row ``row0``."""
 
+    index: int
     part: int
     start: int
     stop: int
@@ -78,7 +79,7 @@ class RowGrid:
         part = int(np.searchsorted(self._first_blocks, i, side="right")) - 1
         start = (i - self._first_blocks[part]) * self.block_rows
         stop = min(start + self.block_rows, self.part_rows[part])
-        return Span(part, start, stop, self._first_rows[part] + start)
+        return Span(i, part, start, stop, self._first_rows[part] + start)
 
     def spans(self) -> Iterator[Span]:
         """Iterate over the rows of every block, in order."""

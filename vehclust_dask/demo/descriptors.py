@@ -25,6 +25,10 @@ _SET_STREAM = 16
 #: Seed of what never changes: the weights of the imagined networks.
 _NETWORK_SEED = 2019
 
+#: The bias of a rectified column lies at most this many standard deviations below zero, so that a
+#: twentieth of the rows pass.
+_LOWEST_BIAS = 1.6
+
 
 @dataclass(frozen=True)
 class SetModel:
@@ -342,6 +346,9 @@ def network(model: SetModel) -> Network:
     mixing = np.sqrt(variances * d)[:, None] * basis * column
     noise = np.sqrt(1 - variances.sum()) * column
     bias = model.offset + model.offset_spread * rng.standard_normal(d)
+    if model.activation == "relu":
+        # No column but those of ``constants`` may be dead.
+        bias = np.maximum(bias, -_LOWEST_BIAS * column)
     return Network(
         mixing.astype(np.float32),
         codes,

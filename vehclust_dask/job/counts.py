@@ -1,4 +1,4 @@
-"""The little grammar of cluster counts: ``30``, ``[10, 30]``, ``"2..50 step 4"``, ``"2,3,5..9"``."""
+"""The little grammar of cluster counts: ``30``, ``[10, 30]``, ``"2..50 step 4"``, ``"2,5..9"``."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _bytes(place: Place) -> int:
         place.wrong("a size such as 1GiB")
     try:
         return budget.parse_bytes(place.value if place.given else "1GiB")
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         place.refuse(str(error))
 
 

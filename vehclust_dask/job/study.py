@@ -13,6 +13,8 @@ ENGINES = ("vehclust", "dask-ml")
 SCALES = ("none", "standard", "minmax", "l2")
 METHODS = ("kmeans", "minibatch-kmeans")
 INITS = ("best-of-sample", "k-means||")
+#: Keys of a clustering that a method has no use for.
+FOREIGN_KEYS = {"kmeans": ("batch_size",), "minibatch-kmeans": ("init", "tol")}
 #: PCA without a count keeps this share of the variance, in at most this many components.
 DEFAULT_VARIANCE, DEFAULT_MAX_COMPONENTS = 0.9, 200
 #: The featured clustering's k is the one nearest to this unless the job names another.
@@ -61,9 +63,16 @@ class ClusterSpec:
     engine : str
         ``vehclust`` or ``dask-ml``.
     init : str
-        ``best-of-sample`` or ``k-means||``.
-    n_init, max_iter, tol, batch_size
-        As in scikit-learn; `batch_size` is used by ``minibatch-kmeans`` alone.
+        ``best-of-sample`` or ``k-means||``; engine ``dask-ml`` knows the second alone.
+    n_init : int
+        Starts, of which the best is kept; 1 for ``kmeans`` by engine ``dask-ml``.
+    max_iter : int
+        Passes at most.
+    tol : float
+        scikit-learn's: relative to the mean variance of the columns. Not for
+        ``minibatch-kmeans``, which stops when batches no longer improve.
+    batch_size : int
+        Rows of a batch of ``minibatch-kmeans``.
     """
 
     name: str
@@ -190,17 +199,19 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
     place = place.mapping(field.name for field in dataclasses.fields(ClusterSpec)[1:])
     method = place["method"].choice(METHODS)
     engine = place["engine"].choice(ENGINES, "vehclust")
+    for key in FOREIGN_KEYS[method]:
+        if place[key].given:
+            place[key].refuse(f"has no meaning for method {method}; take it out")
     dask_ml_kmeans = engine == "dask-ml" and method == "kmeans"
-    if place["batch_size"].given and method == "kmeans":
-        place["batch_size"].refuse("belongs to method minibatch-kmeans; take it out")
-    if dask_ml_kmeans and place["n_init"].given and place["n_init"].value != 1:
+    if dask_ml_kmeans and place["n_init"].value not in (None, 1):
         place["n_init"].refuse("engine dask-ml starts k-means once; take it out or write 1")
+    inits = INITS[1:] if dask_ml_kmeans else INITS
     return ClusterSpec(
         name=name,
         method=method,
         n_clusters=_counts(place["n_clusters"]),
         engine=engine,
-        init=place["init"].choice(INITS, "k-means||" if dask_ml_kmeans else "best-of-sample"),
+        init=place["init"].choice(inits, inits[0]),
         n_init=place["n_init"].whole(1 if dask_ml_kmeans else 10, least=1),
         max_iter=place["max_iter"].whole(300, least=1),
         tol=place["tol"].number(1e-4),
@@ -241,7 +252,7 @@ def _featured(place: Place, cluster: tuple[ClusterSpec, ...]) -> tuple[str, int]
     if not slash:
         return name, min(counts, key=lambda count: (abs(count - FEATURED_K), count))
     if not k.isdecimal() or int(k) not in counts:
-        place.refuse(f"'{name}' is not made with k='{k}'; k is one of {_listed(counts)}")
+        place.refuse(f"'{name}' is not made for k={k}; k is one of {_listed(counts)}")
     return name, int(k)
 
 

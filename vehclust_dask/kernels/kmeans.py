@@ -100,6 +100,8 @@ class BlockState:
         Bounds of the distance to the own center and to the second nearest.
     centers : ndarray of shape (n_centers, n_features), float64
         The centers that the bounds speak of.
+    offsets : ndarray of shape (n_segments + 1,), int64
+        Where the centers of each clustering begin.
     sums : ndarray of shape (n_centers, n_features), int64
     counts : ndarray of shape (n_centers,), int64
     norms : ndarray of shape (n_rows,), float64
@@ -110,6 +112,7 @@ class BlockState:
     upper: F32
     lower: F32
     centers: F64
+    offsets: I64
     sums: I64
     counts: I64
     norms: F64
@@ -123,6 +126,7 @@ class BlockState:
             upper=np.full(shape, np.inf, np.float32),
             lower=np.zeros(shape, np.float32),
             centers=segments.centers,
+            offsets=segments.offsets,
             sums=np.zeros(segments.centers.shape, np.int64),
             counts=np.zeros(len(segments.centers), np.int64),
             norms=np.sqrt(sq_norms(X)),

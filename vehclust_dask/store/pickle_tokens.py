@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from vehclust_dask.errors import BadInput
 
@@ -28,6 +28,7 @@ _LONGEST_NUMBER = 255
 _LONGEST_NAME = 1 << 10
 #: Bytes of the widest fixed argument and of its opcode.
 _HEAD = 9
+_FRAME, _STOP = 0x95, 0x2E
 
 
 class Piece:
@@ -52,12 +53,8 @@ class Piece:
         self.offset, self.size, self.form, self.text, self.raw = offset, size, form, text, raw
 
 
-class Token(NamedTuple):
-    """An opcode, its argument and where it stands."""
-
-    code: int
-    arg: Any
-    at: int
+#: An opcode, its argument and where it stands. A plain tuple: there may be tens of millions.
+Token = tuple[int, Any, int]
 
 
 class Tape:
@@ -76,17 +73,18 @@ class Tape:
         self.file = file
         self.size = os.fstat(descriptor).st_size
 
-    def load(self, start: int) -> bytes:
+    def load(self, start: int, length: int = _WINDOW) -> bytes:
         """Return a window of the file's bytes from ``start``; whole unless the file ends."""
-        return os.pread(self._descriptor, _WINDOW, start)
+        return os.pread(self._descriptor, length, start)
 
     def line_end(self, start: int) -> int:
         """Return where the next newline stands, at ``start`` or after it."""
-        while window := self.load(start):
+        length = 128  # most lines are short, but a payload may be one too
+        while window := self.load(start, length):
             found = window.find(b"\n")
             if found >= 0:
                 return start + found
-            start += len(window)
+            start, length = start + len(window), _WINDOW
         self.refuse(f"is cut off: the file ends inside a line, at byte {self.size:,}")
 
     def refuse(self, reason: str) -> NoReturn:
@@ -95,7 +93,7 @@ class Tape:
 
 
 # What follows an opcode: nothing, an integer of some bytes, a counted piece, or a line.
-_BARE, _INTEGER, _COUNTED, _LINE, _OTHER = range(5)
+_BARE, _INTEGER, _COUNTED, _LINE, _OTHER, _LAST, _UNKNOWN = range(7)
 _SHAPES: dict[int, tuple[int, int, bool, str]] = {}  # code -> (shape, width, signed or text, form)
 
 
@@ -118,110 +116,116 @@ _declare(_COUNTED, "X", 4, True, UTF8)
 _declare(_COUNTED, "\x8d", 8, True, UTF8)
 _declare(_LINE, "ILFSVpgc")
 _declare(_OTHER, "G\x8a\x8b")
-_TABLE = [_SHAPES.get(code) for code in range(256)]
+_ALL = bytes(range(256))
 
-_REFUSED = {
-    ord("P"): "asks for an object by a persistent id",
-    ord("Q"): "asks for an object by a persistent id",
-    ord("i"): "would run code: it builds an object of a class",
-    ord("o"): "would run code: it builds an object of a class",
-    0x81: "would run code: it builds an object of a class",
-    0x92: "would run code: it builds an object of a class",
-    0x82: "asks for an object of the extension registry",
-    0x83: "asks for an object of the extension registry",
-    0x84: "asks for an object of the extension registry",
-    0x8F: "holds a set, not arrays",
-    0x90: "holds a set, not arrays",
-    0x91: "holds a set, not arrays",
-    0x97: "keeps its data in out-of-band buffers, which are not in the file",
-    0x98: "keeps its data in out-of-band buffers, which are not in the file",
-    ord("0"): "uses an opcode that arrays do not need (POP)",
-    ord("1"): "uses an opcode that arrays do not need (POP_MARK)",
-    ord("2"): "uses an opcode that arrays do not need (DUP)",
-}
 _REMEDY = "; save the matrix with numpy.save or as parquet"
+#: Opcodes of real pickles that arrays do not need, and what to say of them.
+REFUSED = {
+    ord("P"): "asks for an object by a persistent id" + _REMEDY,
+    ord("Q"): "asks for an object by a persistent id" + _REMEDY,
+    ord("i"): "would run code: it builds an object of a class" + _REMEDY,
+    ord("o"): "would run code: it builds an object of a class" + _REMEDY,
+    0x81: "would run code: it builds an object of a class" + _REMEDY,
+    0x92: "would run code: it builds an object of a class" + _REMEDY,
+    0x82: "asks for an object of the extension registry" + _REMEDY,
+    0x83: "asks for an object of the extension registry" + _REMEDY,
+    0x84: "asks for an object of the extension registry" + _REMEDY,
+    0x8F: "holds a set, not arrays" + _REMEDY,
+    0x90: "holds a set, not arrays" + _REMEDY,
+    0x91: "holds a set, not arrays" + _REMEDY,
+    0x97: "keeps its data in out-of-band buffers, which are not in the file" + _REMEDY,
+    0x98: "keeps its data in out-of-band buffers, which are not in the file" + _REMEDY,
+    ord("0"): "uses an opcode that arrays do not need (POP)" + _REMEDY,
+    ord("1"): "uses an opcode that arrays do not need (POP_MARK)" + _REMEDY,
+    ord("2"): "uses an opcode that arrays do not need (DUP)" + _REMEDY,
+}
+_TABLE = [_SHAPES.get(code, (_UNKNOWN, 0, False, "")) for code in range(256)]
+for _code in REFUSED:
+    _TABLE[_code] = (_LAST, 0, False, "")
 
 _INT_LINE = re.compile(rb"[+-]?[0-9]{1,250}L?")
 _FLOAT_LINE = re.compile(rb"[+-]?(?:[0-9.eE+-]{1,40}|inf|nan)")
 
 
-def read_tokens(tape: Tape) -> Iterator[Token]:
+def read_tokens(tape: Tape, only: bytes = _ALL) -> Iterator[Token]:
     """Yield the tokens of a pickle, STOP included; check frames and the file's end.
+
+    An opcode of `REFUSED` is yielded as the last token: what follows it is not looked at.
+
+    Parameters
+    ----------
+    tape : Tape
+    only : bytes
+        Opcodes that are yielded; the others are checked all the same.
 
     Raises
     ------
     BadInput
-        If an opcode is unknown or refused, the file is cut off or goes on behind the end, or a
-        frame does not hold whole opcodes.
+        If an opcode is unknown, the file is cut off or goes on behind the end, or a frame does
+        not hold whole opcodes.
     """
-    size, window, base, pos = tape.size, b"", 0, 0
+    size, window, base, pos, code = tape.size, b"", 0, 0, 0
     limit = size  # no token may reach beyond the frame it stands in, or beyond the file
-    while True:
+    table, shown = _TABLE, frozenset(only)
+    while code != _STOP:
         at = pos - base
         if at + _HEAD > len(window):
             window, base, at = tape.load(pos), pos, 0
         if pos >= limit or not window:
             tape.refuse(f"is cut off: the pickle does not end before byte {size:,}")
         code = window[at]
-        shape = _TABLE[code]
-        if shape is None:
-            _refuse_opcode(tape, code, pos)
-        kind, width, flag, form = shape
-        if kind == _BARE:
-            end, arg = pos + 1, None
-        elif kind == _INTEGER:
-            end = pos + 1 + width
+        kind, width, flag, form = table[code]
+        if kind == _LAST:
+            yield code, None, pos
+            return
+        arg: Any = None
+        end = pos + 1 + width
+        if kind == _INTEGER:
             arg = int.from_bytes(window[at + 1 : at + 1 + width], "little", signed=flag)
         elif kind == _COUNTED:
-            begin = pos + 1 + width
             length = int.from_bytes(window[at + 1 : at + 1 + width], "little")
-            end = begin + length
-            if begin > limit or end > limit:
-                _refuse_reach(tape, pos, end, limit)
-            raw = None
-            if length <= (_SHORT_TEXT if flag else _WORD):
-                if begin + length - base > len(window):
-                    window, base = tape.load(pos), pos
-                raw = window[begin - base : end - base]
-            arg = Piece(begin, length, form, flag, raw)
-        elif kind == _LINE:
-            end, arg = _read_line(tape, code, pos)
-        else:
-            end, arg = _read_other(tape, code, pos, window[at : at + _HEAD])
+            begin, end = end, end + length
+            if code in shown and end <= limit:
+                raw = None
+                if length <= (_SHORT_TEXT if flag else _WORD):
+                    if end - base > len(window):
+                        window, base = tape.load(pos), pos
+                    raw = window[begin - base : end - base]
+                arg = Piece(begin, length, form, flag, raw)
+        elif kind != _BARE:
+            end, arg = _read_odd(tape, kind, code, pos)
         if end > limit:
             _refuse_reach(tape, pos, end, limit)
-        if code == 0x95:
-            if limit != size:
-                tape.refuse(f"is damaged: a frame begins inside a frame at byte {pos:,}")
-            limit = end + int(arg or 0)
-            if limit > size:
-                tape.refuse(f"is cut off or damaged: a frame reaches beyond the end at byte {pos:,}")
-        else:
-            yield Token(code, arg, pos)
+        if code == _FRAME:
+            limit = _frame_limit(tape, pos, end + arg, limit)
+        elif code in shown:
+            yield code, arg, pos
         pos = end
-        if code == 0x2E:
-            _check_end(tape, pos, limit)
-            return
-        if pos == limit:
+        if pos == limit and code != _STOP:
             limit = size
-
-
-def _check_end(tape: Tape, pos: int, limit: int) -> None:
-    """Refuse bytes behind the end of the pickle, and a frame that was not filled."""
-    if limit != tape.size and pos != limit:
-        tape.refuse(f"is damaged: its last frame holds {limit - pos:,} bytes too many")
-    if pos != tape.size:
+    if pos != size:
         tape.refuse(
-            f"goes on for {tape.size - pos:,} bytes behind the end of the pickle; "
+            f"goes on for {size - pos:,} bytes behind the end of the pickle; "
             "a file must hold one pickle"
         )
 
 
-def _refuse_opcode(tape: Tape, code: int, pos: int) -> NoReturn:
-    """Say why an opcode is not walked."""
-    if code in _REFUSED:
-        tape.refuse(_REFUSED[code] + _REMEDY)
+def _read_odd(tape: Tape, kind: int, code: int, pos: int) -> tuple[int, Any]:
+    """Return the end and the argument of an opcode that is rare in large files."""
+    if kind == _LINE:
+        return _read_line(tape, code, pos)
+    if kind == _OTHER:
+        return _read_other(tape, code, pos)
     tape.refuse(f"is no pickle, or damaged: 0x{code:02x} at byte {pos:,} is no opcode")
+
+
+def _frame_limit(tape: Tape, pos: int, end: int, limit: int) -> int:
+    """Return where a frame ends; refuse one inside another or beyond the file."""
+    if limit != tape.size:
+        tape.refuse(f"is damaged: a frame begins inside a frame at byte {pos:,}")
+    if end > tape.size:
+        tape.refuse(f"is cut off: a frame reaches beyond the end at byte {pos:,}")
+    return end
 
 
 def _refuse_reach(tape: Tape, pos: int, end: int, limit: int) -> NoReturn:
@@ -245,11 +249,11 @@ def _read_line(tape: Tape, code: int, pos: int) -> tuple[int, Any]:
         names_end = tape.line_end(stop + 1)
         if names_end - pos > _LONGEST_NAME:
             tape.refuse(f"is no pickle, or damaged: a name at byte {pos:,} is too long")
-        module, name = tape.load(pos + 1)[: names_end - pos - 1].split(b"\n")
+        module, name = tape.load(pos + 1, names_end - pos - 1).split(b"\n")
         return names_end + 1, (module.decode("ascii", "replace"), name.decode("ascii", "replace"))
     if stop - pos > _LONGEST_NUMBER:
         tape.refuse(f"is no pickle, or damaged: a number at byte {pos:,} is too long")
-    return stop + 1, _number(tape, code, tape.load(pos + 1)[: stop - pos - 1], pos)
+    return stop + 1, _number(tape, code, tape.load(pos + 1, stop - pos - 1), pos)
 
 
 def _number(tape: Tape, code: int, line: bytes, pos: int) -> int | bool | float:
@@ -268,19 +272,20 @@ def _number(tape: Tape, code: int, line: bytes, pos: int) -> int | bool | float:
 
 
 def _piece(tape: Tape, start: int, stop: int, form: str, text: bool) -> Piece:
-    raw = tape.load(start)[: stop - start] if stop - start <= _SHORT_TEXT else None
+    raw = tape.load(start, stop - start) if stop - start <= _SHORT_TEXT else None
     return Piece(start, stop - start, form, text, raw)
 
 
 def _quoted(tape: Tape, pos: int, stop: int) -> Piece:
-    first, last = tape.load(pos + 1)[:1], tape.load(stop - 1)[:1]
+    first, last = tape.load(pos + 1, 1), tape.load(stop - 1, 1)
     if stop - pos < 3 or first != last or first not in (b"'", b'"'):
         tape.refuse(f"is no pickle, or damaged: a string at byte {pos:,} has no quotes")
     return _piece(tape, pos + 2, stop - 1, QUOTED, False)
 
 
-def _read_other(tape: Tape, code: int, pos: int, head: bytes) -> tuple[int, Any]:
+def _read_other(tape: Tape, code: int, pos: int) -> tuple[int, Any]:
     """Return the end and the argument of BINFLOAT, LONG1 and LONG4."""
+    head = tape.load(pos, _HEAD)
     if code == 0x47:
         end = pos + 9
         return end, struct.unpack(">d", head[1:9])[0] if len(head) == 9 else 0.0
@@ -289,5 +294,5 @@ def _read_other(tape: Tape, code: int, pos: int, head: bytes) -> tuple[int, Any]
     if length > _LONGEST_NUMBER:
         tape.refuse(f"is damaged: a number at byte {pos:,} has {length:,} bytes")
     begin = 1 + width
-    digits = tape.load(pos)[begin : begin + length]
+    digits = tape.load(pos + begin, length)
     return pos + begin + length, int.from_bytes(digits, "little", signed=True)

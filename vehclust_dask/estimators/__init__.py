@@ -1,0 +1,9 @@
+"""Estimators with scikit-learn's contract: on numpy without a cluster, on Dask arrays and blocks with one."""
+
+from __future__ import annotations
+
+from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
+from vehclust_dask.estimators.minibatch import MiniBatchKMeans
+from vehclust_dask.estimators.pca import PCA
+
+__all__ = ["PCA", "KMeans", "KMeansSweep", "MiniBatchKMeans"]

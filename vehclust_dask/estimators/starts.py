@@ -1,0 +1,180 @@
+"""Where k-means starts: the best of many on a sample, k-means|| over all rows, or given centers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans as SampleKMeans
+from sklearn.cluster import kmeans_plusplus
+
+from vehclust_dask.blocks import reduce_rows, solos, take_rows
+from vehclust_dask.errors import BadInput
+from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
+from vehclust_dask.kernels.kmeans import Segments, assign
+from vehclust_dask.records import ArrayBlocks, Blocks, Span
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+#: Rounds of k-means||, and rows drawn in a round as a multiple of k.
+ROUNDS = 5
+OVERSAMPLING = 2
+
+
+def draw_sample(blocks: Blocks, size: int, seed: int, name: str) -> F32:
+    """Draw rows from all blocks without replacement, in row order; all rows where there are no more."""
+    n = blocks.grid.n_rows
+    rng = np.random.default_rng([seed, 0x5A])
+    rows = np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
+    return take_rows(blocks, rows.astype(np.int64), name=f"{name}-sample")
+
+
+def best_of_sample(
+    blocks: Blocks, ks: list[int], *, n_init: int, size: int, tol: float, seed: int, name: str
+) -> list[F64]:
+    """Return starts for every k: the best of ``n_init`` whole k-means on a sample of all blocks.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    ks : list of int
+    n_init : int
+        Seedings by greedy k-means++; each is iterated on the sample until it stops.
+    size : int
+        Rows of the sample.
+    tol : float
+    seed : int
+    name : str
+
+    Returns
+    -------
+    list of ndarray of shape (k, n_features), float64
+    """
+    sample = draw_sample(blocks, max(size, max(ks)), seed, name)
+    calls = [(k, n_init, tol, seed) for k in ks]
+    return solos(_best_start, calls, sample, name=f"{name}-start", on=blocks)
+
+
+def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int) -> F64:
+    """Seed, iterate and compare ``n_init`` clusterings of the sample, all in shared passes."""
+    starts = [
+        kmeans_plusplus(sample, k, random_state=int(s))[0].astype(np.float64)
+        for s in np.random.SeedSequence([seed, k]).generate_state(n_init)
+    ]
+    rows = ArrayBlocks.of(sample)
+    spread = RowRange.of(rows, "start")
+    state = lloyd(rows, LloydState(starts), spread, tol=tol, max_iter=300, name="start")
+    found = assign(sample, Segments.of(state.centers))
+    return state.centers[int(found.sq_dist.sum(axis=0).argmin())]
+
+
+class Draw(NamedTuple):
+    """Rows drawn with probability proportional to their squared distance, without replacement.
+
+    Attributes
+    ----------
+    keys : ndarray of shape (m,), float64
+        The m smallest of Exponential(1) / weight are a draw with these weights (Efraimidis and
+        Spirakis 2006), so draws merge by keeping the smallest.
+    X : ndarray of shape (m, n_features), float32
+    """
+
+    keys: F64
+    X: F32
+
+    def keep(self, m: int) -> Draw:
+        """Keep the m smallest keys."""
+        order = np.argsort(self.keys, kind="stable")[:m]
+        order = order[np.isfinite(self.keys[order])]
+        return Draw(self.keys[order], self.X[order])
+
+
+@dataclass(frozen=True, eq=False)
+class DrawPass:
+    """One round of k-means||: draw rows far from the candidates so far."""
+
+    candidates: F64
+    m: int
+    seed: tuple[int, ...]
+    fan_in: int = 8
+
+    def fold(self, summary: Draw | None, X: F32, span: Span) -> Draw:
+        """Draw from a block; its random numbers belong to its rows."""
+        rng = np.random.default_rng([*self.seed, span.row0])
+        weight = assign(X, Segments.of([self.candidates])).sq_dist[:, 0]
+        # A row that is a candidate already has weight zero and must not be drawn again.
+        keys = np.full(len(X), np.inf)
+        np.divide(rng.exponential(size=len(X)), weight, out=keys, where=weight > 0)
+        mine = Draw(keys, X).keep(self.m)
+        return mine if summary is None else self.merge(summary, mine)
+
+    def merge(self, left: Draw, right: Draw) -> Draw:
+        """Draw from two draws."""
+        both = Draw(
+            np.concatenate([left.keys, right.keys]), np.concatenate([left.X, right.X])
+        )
+        return both.keep(self.m)
+
+
+@dataclass(frozen=True, eq=False)
+class CountPass:
+    """How many rows each candidate is nearest to."""
+
+    candidates: F64
+    fan_in: int = 8
+
+    def fold(self, summary: NDArray[np.int64] | None, X: F32, span: Span) -> NDArray[np.int64]:
+        """Count a block."""
+        labels = assign(X, Segments.of([self.candidates])).labels[:, 0]
+        mine = np.bincount(labels, minlength=len(self.candidates)).astype(np.int64)
+        return mine if summary is None else summary + mine
+
+    def merge(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Add the counts."""
+        return left + right
+
+
+def parallel_start(blocks: Blocks, k: int, *, n_init: int, seed: int, name: str) -> F64:
+    """Return a start by k-means||: rounds of draws over all rows, then weighted k-means of the drawn.
+
+    Bahmani et al., Scalable k-means++ (2012), algorithm 2, with draws without replacement, so that
+    a round needs one pass. Each candidate weighs as many rows as are nearest to it.
+    """
+    first = np.random.default_rng([seed, k, 0]).integers(blocks.grid.n_rows, size=1)
+    candidates = take_rows(blocks, first, name=f"{name}-first").astype(np.float64)
+    for round_ in range(ROUNDS):
+        draw = DrawPass(candidates, OVERSAMPLING * k, (seed, k, round_ + 1))
+        drawn: Draw = reduce_rows(blocks, draw, name=f"{name}-draw-{round_}")
+        candidates = np.unique(np.vstack([candidates, drawn.X.astype(np.float64)]), axis=0)
+    if len(candidates) < k:
+        raise BadInput(
+            f"n_clusters={k} but the rows hold only {len(candidates)} distinct values; "
+            f"lower n_clusters to {len(candidates)} or less"
+        )
+    weights = reduce_rows(blocks, CountPass(candidates), name=f"{name}-weights")
+    return _weighted_centers(candidates, weights, k, n_init, seed)
+
+
+def _weighted_centers(
+    candidates: F64, weights: NDArray[np.int64], k: int, n_init: int, seed: int
+) -> F64:
+    fitted = SampleKMeans(k, n_init=n_init, random_state=seed).fit(
+        candidates, sample_weight=weights.astype(np.float64)
+    )
+    centers: F64 = np.ascontiguousarray(fitted.cluster_centers_, dtype=np.float64)
+    return centers
+
+
+def given_start(init: Any, k: int, n_features: int) -> F64:
+    """Check centers a person gives."""
+    centers = np.array(init, dtype=np.float64)
+    if centers.shape != (k, n_features):
+        raise BadInput(
+            f"init has shape {centers.shape}: ({k}, {n_features}) is needed, a row per cluster"
+        )
+    if not np.isfinite(centers).all():
+        raise BadInput("init holds NaN or infinity: give finite centers")
+    return centers

@@ -1,0 +1,180 @@
+"""The plan of a job: its steps, tasks, memory and disk, known before the first task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vehclust_dask import budget
+from vehclust_dask.budget import show_bytes
+from vehclust_dask.errors import NotEnough
+from vehclust_dask.job.clustering import check_clusters
+from vehclust_dask.job.reduction import check_components
+from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
+from vehclust_dask.kernels.kmeans import TILE_ROWS
+from vehclust_dask.records import RowGrid
+from vehclust_dask.store.folders import read_json, require_space
+from vehclust_dask.store.sources import open_source
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step before it is computed.
+
+    Attributes
+    ----------
+    name : str
+    grid : RowGrid
+        Of the rows it reads.
+    columns : int
+    tasks : int
+        Per pass.
+    task_bytes : int
+        Upper estimate of what one task holds at once.
+    disk_bytes : int
+        Upper estimate of what it writes; 0 where it is done.
+    done : bool
+    """
+
+    name: str
+    grid: RowGrid
+    columns: int
+    tasks: int
+    task_bytes: int
+    disk_bytes: int
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a job in order, and what they may take."""
+
+    job: str
+    steps: tuple[PlannedStep, ...]
+    per_task_bytes: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """Return what is still to be written."""
+        return sum(step.disk_bytes for step in self.steps)
+
+    def check(self, workdir: Path) -> None:
+        """Refuse a job that cannot fit.
+
+        Raises
+        ------
+        NotEnough
+            If a task needs more than the job grants, or the disk is too small.
+        """
+        for step in self.steps:
+            if not step.done and step.task_bytes > self.per_task_bytes:
+                raise NotEnough(
+                    f"{step.name} needs {show_bytes(step.task_bytes)} per task, the job grants "
+                    f"{show_bytes(self.per_task_bytes)}; raise memory.per_task (and a worker's "
+                    "memory_limit with it)"
+                )
+        require_space(workdir, self.disk_bytes, f"job {self.job}")
+
+
+def plan_job(spec: JobSpec, workdir: Path) -> Plan:
+    """Plan a job from the headers of its sources.
+
+    Parameters
+    ----------
+    spec : JobSpec
+    workdir : Path
+
+    Raises
+    ------
+    BadInput
+        If a source cannot be read, or fewer columns or rows are there than the job asks for.
+    """
+    folder = workdir / "datasets" / spec.data.dataset
+    shapes: dict[str, tuple[tuple[int, ...], int]] = {}
+    steps: list[PlannedStep] = []
+    for descriptor in spec.data.descriptors:
+        sources = [open_source(s.file, s.key) for s in descriptor.sources]
+        width = sources[0].n_features
+        shapes[descriptor.name] = tuple(s.n_rows for s in sources), width
+        rows = spec.data.block_rows or budget.block_rows(width)
+        grid = RowGrid(tuple(s.n_rows for s in sources), rows)
+        done = all(
+            _converted(folder / f"{descriptor.name}.zarr", s.fingerprint(), s.file) for s in sources
+        )
+        item = max(s.payload_bytes // max(1, s.n_rows * s.n_features) for s in sources)
+        block = rows * width
+        steps.append(
+            PlannedStep(
+                f"convert {descriptor.name}",
+                grid,
+                width,
+                grid.n_blocks,
+                block * (2 * max(item, 4) + 8) + 64 * width,
+                0 if done else 4 * grid.n_rows * width,
+                done,
+            )
+        )
+    for study in spec.studies:
+        steps.extend(_study_steps(study, shapes, spec.data.block_rows))
+    return Plan(spec.name, tuple(steps), spec.per_task_bytes)
+
+
+def _converted(folder: Path, fingerprint: dict[str, object], file: str) -> bool:
+    """Say whether a source in this state was converted, however its rows were joined."""
+    wanted = {"file": file, **fingerprint}.items()
+    return any(
+        wanted <= source.items()
+        for record in folder.glob("part-*/part.json")
+        for source in read_json(record)["sources"]
+    )
+
+
+def _study_steps(
+    study: StudySpec, shapes: dict[str, tuple[tuple[int, ...], int]], block_rows: int | None
+) -> Iterator[PlannedStep]:
+    rows = shapes[study.descriptors[0]][0]
+    width = sum(shapes[name][1] for name in study.descriptors)
+    view = RowGrid(rows, block_rows) if block_rows else RowGrid.for_width(rows, width)
+    block = 4 * view.block_rows * width
+    kept = width
+    if study.reduce.method == "pca":
+        check_components(study, width, view.n_rows)
+        kept = min(study.reduce.max_components or study.reduce.n_components or width, width)
+        square = 8 * width * width
+        yield PlannedStep(
+            f"{study.name}: moments", view, width, len(view.leaves()), 3 * block + 5 * square, square
+        )
+        yield PlannedStep(f"{study.name}: components", view, width, 1, 5 * square, 8 * kept * width)
+    grid = RowGrid(rows, block_rows) if block_rows else RowGrid.for_width(rows, kept)
+    if study.reduce.method == "pca" or study.scale in ("standard", "minmax"):
+        out = 4 * grid.block_rows * kept
+        yield PlannedStep(
+            f"{study.name}: reduced rows",
+            view,
+            width,
+            grid.n_blocks,
+            3 * block + 2 * out,
+            4 * grid.n_rows * kept,
+        )
+    for spec in study.cluster:
+        check_clusters(study, spec, grid.n_rows)
+        yield _cluster_step(study, spec, grid, kept)
+
+
+def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan a clustering: a block, its state for every number of clusters, products of one tile."""
+    n, k = len(spec.n_clusters), sum(spec.n_clusters)
+    block = min(grid.block_rows, max(grid.part_rows))
+    state = block * n * 12 + 2 * 8 * k * width
+    products = 4 * k * TILE_ROWS + 12 * k * width
+    places = block * n * 24
+    return PlannedStep(
+        f"{study.name}/{spec.name}: {spec.method}",
+        grid,
+        width,
+        len(grid.leaves()),
+        4 * block * width + max(2 * state, places) + products + 8 * k * width * 2,
+        grid.n_rows * n * 12,
+    )
+

@@ -1,0 +1,360 @@
+"""One job executed: convert, then every study through its steps, then tables, figures, manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vehclust_dask import __version__, blocks
+from vehclust_dask.budget import show_bytes
+from vehclust_dask.errors import Interrupted, RunMissing
+from vehclust_dask.job.clustering import cluster_rows
+from vehclust_dask.job.dataset import Dataset, convert, find_converted
+from vehclust_dask.job.figures import StudyResult, draw_figures
+from vehclust_dask.job.plan import plan_job
+from vehclust_dask.job.reduction import reduce_study
+from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
+from vehclust_dask.job.spec import JobSpec, StudySpec
+from vehclust_dask.job.tables import score_columns, update_notes, write_labels, write_scores
+from vehclust_dask.job.telling import Teller
+from vehclust_dask.job.watch import Measure, Watch
+from vehclust_dask.job.work import Work
+from vehclust_dask.place import OpenPlace, PlaceSpec, open_place, tunnel_line
+from vehclust_dask.store.folders import (
+    canonical_json,
+    digest_of,
+    owner_lock,
+    read_json,
+    write_json,
+    write_text,
+)
+from vehclust_dask.store.views import RowsView
+
+#: Packages whose version may decide a result or a failure.
+VERSIONED = (
+    "dask", "distributed", "dask-ml", "numpy", "scipy", "scikit-learn", "zarr", "numcodecs",
+    "pandas", "pyarrow", "numba",
+)  # fmt: skip
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the person asked for, beside the job itself.
+
+    Attributes
+    ----------
+    job_file : Path
+    workdir : Path
+    place : PlaceSpec
+    keep : bool
+        Leave the Dask cluster open at the end until the person stops it.
+    verify : bool
+        Read every source again.
+    """
+
+    job_file: Path
+    workdir: Path
+    place: PlaceSpec
+    keep: bool = False
+    verify: bool = False
+
+
+@contextlib.contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Turn SIGTERM and Ctrl-C into one exception that lets everything be closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(
+            f"stopped by {signal.Signals(number).name}; finished work is kept, the same command goes on"
+        )
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
+    """Convert the data of a job, or find it converted.
+
+    A data set that is whole is found without starting a Dask cluster.
+    """
+    with stopping_cleanly(), owner_lock(_dataset_lock(spec, asked), f"data set {spec.data.dataset}"):
+        found = None if asked.verify else find_converted(spec.data, asked.workdir, say=teller.say)
+        if found is not None:
+            return found
+        plan_job(spec, asked.workdir).check(asked.workdir)
+        with open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place:
+            _greet(place, teller)
+            with blocks.listening(teller.listen):
+                return convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
+
+
+def _dataset_lock(spec: JobSpec, asked: Asked) -> Path:
+    return asked.workdir / "locks" / f"dataset-{spec.data.dataset}"
+
+
+def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
+    """Run a whole job and return the folder of its run.
+
+    Raises
+    ------
+    VehclustError
+        Whatever a person can mend, in one sentence.
+    """
+    with stopping_cleanly(), owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"):
+        plan_job(spec, asked.workdir).check(asked.workdir)
+        found = _finished_run(spec, asked, teller)
+        if found is not None:
+            return found
+        with (
+            Watch() as watch,
+            watch.measure() as whole,
+            open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place,
+        ):
+            _greet(place, teller)
+            with blocks.listening(teller.listen):
+                folder = _run(spec, asked, place, teller, watch, whole)
+            if asked.keep:
+                _wait(place, teller)
+        return folder
+
+
+def _finished_run(spec: JobSpec, asked: Asked, teller: Teller) -> Path | None:
+    """Return the run where nothing is left to do; its notes are brought up to date."""
+    if asked.verify:
+        return None
+    dataset = find_converted(spec.data, asked.workdir, say=lambda line: None)
+    if dataset is None:
+        return None
+    folder = run_folder(spec, dataset, asked.workdir)
+    if not (folder / MANIFEST).exists():
+        return None
+    scores = folder / "tables" / "scores.parquet"
+    if scores.exists():
+        table = pd.read_parquet(scores)
+        _with_notes(table, spec, asked.workdir, folder)
+    teller.say(f"{folder.name} is finished already; change the job to compute something else")
+    return folder
+
+
+def run_folder(spec: JobSpec, dataset: Dataset, workdir: Path) -> Path:
+    """Return where the run of a job on just these data lies."""
+    whole = [spec.canonical(), dataset.digest, list(dataset.dropped), vars(spec.report), __version__]
+    return workdir / "runs" / f"{spec.name}-{digest_of(whole)[:12]}"
+
+
+def _greet(place: OpenPlace, teller: Teller) -> None:
+    limit = show_bytes(place.memory_limit) if place.memory_limit else "no limit"
+    teller.say(f"{place.n_workers} workers, {limit} each")
+    if place.dashboard:
+        teller.say(f"dashboard: {place.dashboard}")
+        teller.say(f"  from another machine: {tunnel_line(place.dashboard)}")
+
+
+def _wait(place: OpenPlace, teller: Teller) -> None:
+    teller.say(f"the Dask cluster stays open ({place.dashboard or place.client}); Ctrl-C ends it")
+    with contextlib.suppress(Interrupted):
+        while True:
+            time.sleep(1)
+
+
+def _run(
+    spec: JobSpec, asked: Asked, place: OpenPlace, teller: Teller, watch: Watch, whole: Measure
+) -> Path:
+    began = datetime.now(UTC)
+    with owner_lock(_dataset_lock(spec, asked), f"data set {spec.data.dataset}"):
+        dataset = convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
+    folder = run_folder(spec, dataset, asked.workdir)
+    partial = folder.with_name(f".{folder.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    work = Work(asked.workdir, spec.seed, teller.say, watch)
+    with _performance_report(place, partial / "performance.html"):
+        results = [_study(study, spec, dataset, work) for study in spec.studies]
+        scores = _tables(partial, results, dataset, work)
+        if results:
+            noted = _with_notes(scores, spec, asked.workdir, partial)
+            draw_figures(partial / "figures", results, noted, dataset, spec.report, teller.say)
+    write_text(partial / "job.yaml", asked.job_file.read_text(encoding="utf-8"))
+    manifest = _manifest(spec, asked, place, dataset, results, began, whole)
+    write_json(partial / MANIFEST, manifest)
+    _publish_run(partial, folder)
+    return folder
+
+
+def _study(study: StudySpec, spec: JobSpec, dataset: Dataset, work: Work) -> StudyResult:
+    """Take one study from descriptors to clusterings."""
+    view = RowsView.of(
+        tuple(dataset.sets[name] for name in study.descriptors),
+        dropped=dataset.dropped,
+        unit=study.scale == "l2",
+        block_rows=spec.data.block_rows,
+    )
+    reduced = reduce_study(study, view, work, spec.data.block_rows)
+    clusterings = [cluster_rows(study, one, reduced, work) for one in study.cluster]
+    return StudyResult(study, view, reduced, clusterings, study.featured)
+
+
+def _tables(
+    folder: Path, results: list[StudyResult], dataset: Dataset, work: Work
+) -> pd.DataFrame:
+    """Write the tables of all studies; return the scores of all clusterings."""
+    tables = folder / "tables"
+    tables.mkdir(exist_ok=True)
+    known = Known.of(dataset.samples, dataset.dropped)
+    frames = []
+    for result in results:
+        for one in result.clusterings:
+            scores = score_rows(one, result.reduced, work)
+            frames.append(
+                score_columns(one, result.reduced, scores, judge_rows(one, known, work))
+            )
+            sizes = cluster_sizes(one, work)
+            sizes.to_parquet(tables / f"clusters-{one.study}-{one.name}.parquet", index=False)
+        if result.clusterings and result.featured is not None:
+            write_labels(
+                tables / f"labels-{result.spec.name}.parquet",
+                dataset.samples,
+                result.view,
+                result.clusterings,
+                result.featured,
+            )
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _with_notes(scores: pd.DataFrame, spec: JobSpec, workdir: Path, folder: Path) -> pd.DataFrame:
+    """Write the scores table with the notes that a person keeps for this job."""
+    plain = scores.drop(columns=[c for c in ("interpretation", "quality") if c in scores])
+    noted = update_notes(workdir / "notes" / f"{spec.name}.csv", plain)
+    write_scores(folder / "tables", noted)
+    return noted
+
+
+@contextlib.contextmanager
+def _performance_report(place: OpenPlace, file: Path) -> Iterator[None]:
+    """Keep Dask's own account of the run, readable without a network."""
+    from distributed import performance_report
+
+    if place.dashboard is None:
+        yield
+        return
+    with performance_report(filename=str(file), mode="inline"):
+        yield
+
+
+def _publish_run(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+
+
+def _manifest(
+    spec: JobSpec,
+    asked: Asked,
+    place: OpenPlace,
+    dataset: Dataset,
+    results: list[StudyResult],
+    began: datetime,
+    whole: Measure,
+) -> dict[str, Any]:
+    """Return the provenance of a run."""
+    return {
+        "schema": "vehclust-run",
+        "schema_version": 1,
+        "job": spec.name,
+        "job_digest": digest_of(spec.canonical()),
+        "seed": spec.seed,
+        "dataset": {
+            "name": dataset.name,
+            "digest": dataset.digest,
+            "rows": dataset.n_rows,
+            "dropped": len(dataset.dropped),
+            "synthetic": dataset.synthetic,
+            "sets": {name: m.n_features for name, m in dataset.sets.items()},
+        },
+        "studies": {r.spec.name: _study_record(r) for r in results},
+        "began": began.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "peak_bytes": whole.peak_bytes,
+        "place": {"kind": asked.place.kind, "workers": place.n_workers},
+        "versions": versions(),
+        "cpu_kernels": cpu_kernels(),
+    }
+
+
+def _study_record(result: StudyResult) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "descriptors": list(result.spec.descriptors),
+        "columns": result.reduced.rows.n_features,
+        "steps": [f"{s.kind}-{s.digest}" for s in result.reduced.steps],
+        "clusterings": {
+            c.name: {
+                "step": f"{c.step.kind}-{c.step.digest}",
+                "method": c.method,
+                "engine": c.engine,
+                "k": list(c.ks),
+            }
+            for c in result.clusterings
+        },
+    }
+    if result.featured is not None:
+        record["featured"] = list(result.featured)
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that may matter."""
+    found = {name: metadata.version(name) for name in VERSIONED}
+    return {"python": platform.python_version(), "vehclust": __version__, **found}
+
+
+def cpu_kernels() -> list[str]:
+    """Return which kernels BLAS chose on this processor: other kernels may round otherwise."""
+    from threadpoolctl import threadpool_info
+
+    return sorted(
+        {
+            canonical_json([pool.get("internal_api"), pool.get("architecture"), pool.get("version")])
+            for pool in threadpool_info()
+            if pool.get("user_api") == "blas"
+        }
+    )
+
+
+def read_run(workdir: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """Return folder and manifest of a run, by its name or a beginning of it.
+
+    Raises
+    ------
+    RunMissing
+    """
+    runs = list_runs(workdir)
+    matching = [r for r in runs if r.name == name] or [r for r in runs if r.name.startswith(name)]
+    if len(matching) == 1:
+        return matching[0], read_json(matching[0] / MANIFEST)
+    known = ", ".join(r.name for r in runs) or "none yet"
+    problem = "is no run" if not matching else f"fits {len(matching)} runs"
+    raise RunMissing(f"'{name}' {problem} in {workdir}; there are: {known}")
+
+
+def list_runs(workdir: Path) -> list[Path]:
+    """Return the folders of finished runs, by name."""
+    return sorted(f.parent for f in (workdir / "runs").glob(f"[!.]*/{MANIFEST}"))

@@ -1,0 +1,148 @@
+"""The tables of a run: labels of every row, scores of every clustering, sizes of every cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vehclust_dask.job.clustering import Clustered
+from vehclust_dask.job.reduction import Reduced
+from vehclust_dask.store.folders import write_text
+from vehclust_dask.store.views import RowsView, original_rows
+
+#: Columns of the notes a person may fill; they are carried to later runs of the same job.
+NOTES = ("interpretation", "quality")
+#: What names a row of scores.
+KEYS = ("study", "clustering", "k")
+
+
+def label_column(clustering: str, k: int) -> str:
+    """Return the name of a column of labels: ``km_30``."""
+    return f"{clustering}_{k}"
+
+
+def write_labels(
+    file: Path,
+    samples: pd.DataFrame,
+    view: RowsView,
+    clusterings: list[Clustered],
+    featured: tuple[str, int],
+) -> None:
+    """Write labels of all clusterings of a study, a column each, and distances for the featured one.
+
+    Rows are the original ones; a dropped row is absent. A row group per block: memory stays flat.
+
+    Parameters
+    ----------
+    file : Path
+    samples : DataFrame
+    view : RowsView
+    clusterings : list of Clustered
+    featured : tuple of str and int
+        Name and number of clusters.
+    """
+    grid = clusterings[0].matrices["labels"].grid
+    beside = file.with_name(f".{file.name}")
+    writer: pq.ParquetWriter | None = None
+    for i, span in enumerate(grid.spans()):
+        rows = original_rows(span, view.dropped)
+        columns: dict[str, Any] = {"row": rows}
+        if "path" in samples:
+            columns["path"] = pa.array(samples["path"].iloc[rows], type=pa.string())
+        for one in clusterings:
+            labels = one.matrices["labels"].read(i)
+            for s, k in enumerate(one.ks):
+                columns[label_column(one.name, k)] = labels[:, s]
+            if one.name == featured[0]:
+                at = one.ks.index(featured[1])
+                for what in ("second", "sq_dist", "margin"):
+                    columns[what] = one.matrices[what].read(i)[:, at]
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(beside, table.schema, compression="zstd")
+        writer.write_table(table)
+    assert writer is not None, "a grid has at least one block"
+    writer.close()
+    beside.replace(file)
+
+
+def score_columns(
+    clustered: Clustered, reduced: Reduced, scores: pd.DataFrame, known: pd.DataFrame
+) -> pd.DataFrame:
+    """Put together what the scores table says of one clustering, a row per number of clusters."""
+    facts = clustered.step.manifest()
+    table = scores.merge(known, on="k", how="left")
+    table.insert(0, "study", clustered.study)
+    table.insert(1, "clustering", clustered.name)
+    table.insert(2, "method", clustered.method)
+    table.insert(3, "engine", clustered.engine)
+    table["components"] = reduced.rows.n_features
+    table["n_iter"] = facts["n_iter"]
+    table["converged"] = facts["converged"]
+    table["seconds"] = facts["seconds"]
+    table["peak_mb"] = round(facts["peak_bytes"] / 1e6, 1)
+    return table
+
+
+def read_notes(file: Path) -> pd.DataFrame:
+    """Read the notes a person wrote; none at first."""
+    if not file.exists():
+        return pd.DataFrame(columns=[*KEYS, *NOTES])
+    notes = pd.read_csv(file, dtype={"study": str, "clustering": str, "k": int}, keep_default_na=False)
+    for column in NOTES:
+        if column not in notes:
+            notes[column] = ""
+    return notes
+
+
+def update_notes(file: Path, scores: pd.DataFrame) -> pd.DataFrame:
+    """Add a row for every clustering that has none; never change what a person wrote.
+
+    Returns
+    -------
+    DataFrame
+        The scores with their notes.
+    """
+    notes = read_notes(file)
+    have = set(map(tuple, notes[list(KEYS)].to_numpy().tolist()))
+    new = [row for row in scores[list(KEYS)].to_numpy().tolist() if tuple(row) not in have]
+    if new:
+        added = pd.DataFrame(new, columns=list(KEYS)).assign(**dict.fromkeys(NOTES, ""))
+        notes = pd.concat([notes, added], ignore_index=True)
+        write_text(file, notes.to_csv(index=False, lineterminator="\n"))
+    columns = [*KEYS, *(c for c in notes.columns if c not in KEYS)]
+    joined = scores.merge(notes[columns], on=list(KEYS), how="left")
+    for column in NOTES:
+        joined[column] = joined[column].fillna("")
+    return joined
+
+
+def write_scores(folder: Path, scores: pd.DataFrame) -> None:
+    """Write the scores table as parquet and as CSV."""
+    scores.to_parquet(folder / "scores.parquet", index=False)
+    write_text(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
+
+
+def show_scores(scores: pd.DataFrame, featured: dict[str, tuple[str, int]]) -> list[dict[str, Any]]:
+    """Return the rows worth printing: the featured clustering of each study, and every other engine."""
+    chosen = []
+    for study, part in scores.groupby("study", sort=False):
+        name, k = featured[str(study)]
+        wanted = (part["clustering"] == name) & (part["k"] == k)
+        same_k = (part["clustering"] != name) & (
+            part["k"].isin([k]) | (part.groupby("clustering")["k"].transform("size") == 1)
+        )
+        chosen.append(part[wanted | same_k])
+    shown = pd.concat(chosen)
+    return [dict(zip(shown.columns, row, strict=True)) for row in shown.itertuples(index=False)]
+
+
+def nan_free(values: Any) -> Any:
+    """Return JSON-able values: NaN becomes None."""
+    if isinstance(values, float) and not np.isfinite(values):
+        return None
+    return values

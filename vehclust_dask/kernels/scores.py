@@ -1,0 +1,172 @@
+"""How good a clustering is: indices from sums over clusters, and from tables of labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vehclust_dask.kernels.distances import F32, F64, I32, I64, sq_distance
+from vehclust_dask.kernels.jit import njit
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Distances of rows to the mean of their cluster, added up by cluster.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (n_clusters,), int64
+    distance, sq_distance : ndarray of shape (n_clusters,), float64
+        Sums of Euclidean and of squared distances.
+    """
+
+    counts: I64
+    distance: F64
+    sq_distance: F64
+
+    def plus(self, other: Spread) -> Spread:
+        """Add the sums of other rows."""
+        return Spread(
+            self.counts + other.counts,
+            self.distance + other.distance,
+            self.sq_distance + other.sq_distance,
+        )
+
+
+@njit
+def _add_spread(
+    X: Any, labels: Any, offsets: Any, means: Any, counts: Any, distance: Any, squares: Any
+) -> None:
+    for r in range(X.shape[0]):
+        for s in range(labels.shape[1]):
+            own = labels[r, s]
+            if own < 0:
+                continue
+            c = offsets[s] + own
+            sq = sq_distance(X[r], means[c])
+            counts[c] += 1
+            distance[c] += np.sqrt(sq)
+            squares[c] += sq
+
+
+def spread_of(X: F32, labels: I32, offsets: I64, means: F64) -> Spread:
+    """Return the spread of a block in several clusterings at once.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32
+    labels : ndarray of shape (n_rows, n_clusterings), int32
+        -1 is noise and counts nowhere.
+    offsets : ndarray of shape (n_clusterings + 1,), int64
+        Where the means of each clustering begin.
+    means : ndarray of shape (n_clusters, n_features), float64
+    """
+    k = len(means)
+    counts, distance, squares = np.zeros(k, np.int64), np.zeros(k), np.zeros(k)
+    _add_spread(X, labels, offsets, means, counts, distance, squares)
+    return Spread(counts, distance, squares)
+
+
+def calinski_harabasz(counts: I64, means: F64, within: F64) -> float:
+    """Return the ratio of the spread between to the spread within clusters.
+
+    Calinski and Harabasz, A dendrite method for cluster analysis (1974). Empty clusters do not
+    count; fewer than two clusters, or as many as rows, give NaN.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n_clusters,), int64
+    means : ndarray of shape (n_clusters, n_features), float64
+        Means of the rows of each cluster.
+    within : ndarray of shape (n_clusters,), float64
+        Sum of squared distances to the mean.
+    """
+    used = counts > 0
+    k, n = int(used.sum()), int(counts.sum())
+    if k < 2 or k >= n:
+        return float("nan")
+    center = (counts[used, None] * means[used]).sum(axis=0) / n
+    between = float((counts[used] * np.square(means[used] - center).sum(axis=1)).sum())
+    total = float(within[used].sum())
+    if total == 0.0:
+        return 1.0
+    return between * (n - k) / (total * (k - 1))
+
+
+def davies_bouldin(counts: I64, means: F64, distance: F64) -> float:
+    """Return the mean over clusters of the worst ratio of their spreads to the distance of their means.
+
+    Davies and Bouldin, A cluster separation measure (1979). Empty clusters do not count.
+
+    Parameters
+    ----------
+    counts, means : as in `calinski_harabasz`
+    distance : ndarray of shape (n_clusters,), float64
+        Sum of Euclidean distances to the mean.
+    """
+    used = counts > 0
+    k = int(used.sum())
+    if k < 2:
+        return float("nan")
+    radius = distance[used] / counts[used]
+    M = means[used]
+    apart = np.sqrt(np.square(M[:, None] - M[None]).sum(axis=2))
+    if np.allclose(radius, 0) or np.allclose(apart, 0):
+        return 0.0
+    apart[apart == 0] = np.inf
+    ratios = (radius[:, None] + radius[None]) / apart
+    np.fill_diagonal(ratios, 0.0)
+    return float(ratios.max(axis=1).mean())
+
+
+def _pair_counts(a: NDArray[Any], b: NDArray[Any]) -> tuple[I64, I64, I64]:
+    """Return cells, row sums and column sums of the table of two labelings (cells above zero only)."""
+    _, a_codes = np.unique(a, return_inverse=True)
+    _, b_codes = np.unique(b, return_inverse=True)
+    width = int(b_codes.max()) + 1
+    _, cells = np.unique(a_codes.astype(np.int64) * width + b_codes, return_counts=True)
+    return cells.astype(np.int64), np.bincount(a_codes), np.bincount(b_codes)
+
+
+def group_agreement(groups: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
+    """Return how often two rows of one group share a cluster, and how often any two rows do.
+
+    Photos of one vehicle must agree on type and colour: a quality figure that needs no labels. The
+    second number is what chance alone would give.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (n_samples,)
+    labels : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    agreement, chance : float
+        NaN where no group has two rows.
+    """
+    cells, group_sizes, cluster_sizes = _pair_counts(groups, labels)
+    pairs = float((group_sizes * (group_sizes - 1)).sum())
+    n = float(group_sizes.sum())
+    if pairs == 0:
+        return float("nan"), float("nan")
+    together = float((cells * (cells - 1)).sum())
+    chance = float((cluster_sizes * (cluster_sizes - 1.0)).sum()) / (n * (n - 1))
+    return together / pairs, chance
+
+
+def majority_accuracy(truth: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Return the share of rows named right if every cluster were named by its majority.
+
+    Parameters
+    ----------
+    truth : ndarray of shape (n_samples,)
+    labels : ndarray of shape (n_samples,)
+    """
+    _, t = np.unique(truth, return_inverse=True)
+    _, c = np.unique(labels, return_inverse=True)
+    table = np.zeros((int(c.max()) + 1, int(t.max()) + 1), np.int64)
+    np.add.at(table, (c, t), 1)
+    return float(table.max(axis=1).sum() / len(truth))

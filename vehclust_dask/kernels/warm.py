@@ -1,0 +1,32 @@
+"""Compile every kernel once, so that workers find them compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vehclust_dask.kernels.columns import column_stats
+from vehclust_dask.kernels.kmeans import (
+    BlockState,
+    Segments,
+    assign,
+    half_gaps,
+    lloyd_pass,
+    quantum_scale,
+)
+from vehclust_dask.kernels.scores import spread_of
+
+
+def warm_kernels() -> None:
+    """Call each kernel with the types that blocks have."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((64, 9)).astype(np.float32)
+    X.flags.writeable = False
+    column_stats(X)
+    segments = Segments.of([X[:2].astype(np.float64), X[2:5].astype(np.float64)])
+    state = BlockState.fresh(X, segments)
+    scale = quantum_scale(8.0, len(X))
+    for centers in (segments, Segments(segments.centers + 1e-4, segments.offsets)):
+        lloyd_pass(X, centers, half_gaps(centers), scale, state)
+    labels = assign(X, segments).labels
+    means = segments.centers
+    spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)

@@ -1,0 +1,1 @@
+"""From clusters to labels: what people hand on."""

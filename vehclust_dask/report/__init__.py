@@ -1,0 +1,1 @@
+"""What a person looks at: contact sheets, curves and maps of a finished run, drawn without Dask."""

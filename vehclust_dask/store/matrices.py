@@ -1,0 +1,179 @@
+"""Matrices in zarr, one array per part, a chunk per block, every chunk with a checksum."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from vehclust_dask.cache import CACHE
+from vehclust_dask.errors import BadInput
+from vehclust_dask.records import RowGrid
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A handle of a matrix on storage: it travels into tasks, rows are read where they are needed.
+
+    Attributes
+    ----------
+    paths : tuple of str
+        Folder of the zarr array of every part.
+    grid : RowGrid
+    n_features : int
+        Number of columns.
+    dtype : str
+    digest : str
+        Names the content; the cache of a worker goes by it.
+    """
+
+    paths: tuple[str, ...]
+    grid: RowGrid
+    n_features: int
+    dtype: str
+    digest: str
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Return block ``i``; kept by the worker while there is room. Not to be written into."""
+        return CACHE.of(self.digest, (self.paths[0], i), lambda: self._load(i), lambda X: X.nbytes)
+
+    def _load(self, i: int) -> NDArray[Any]:
+        span = self.grid.span(i)
+        path = self.paths[span.part]
+        try:
+            block = np.asarray(_open(path)[span.start : span.stop])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"block {i} of {path} cannot be read ({error}); delete that folder and convert again"
+            ) from error
+        block.flags.writeable = False
+        return block
+
+    def write(self, i: int, block: NDArray[Any]) -> None:
+        """Write block ``i``: a whole chunk, so that tasks never share one."""
+        span = self.grid.span(i)
+        _open(self.paths[span.part], "r+")[span.start : span.stop] = block
+
+    def is_written(self, i: int) -> bool:
+        """Say whether block ``i`` is on storage."""
+        span = self.grid.span(i)
+        return (Path(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0").exists()
+
+    def check_whole(self) -> None:
+        """Refuse a matrix with blocks missing: they would read as fill values without a word."""
+        absent = [i for i in range(self.grid.n_blocks) if not self.is_written(i)]
+        if absent:
+            raise BadInput(
+                f"{len(absent)} of {self.grid.n_blocks} blocks of {self.paths[0]} are missing "
+                f"(the first is {absent[0]}); delete that folder and run again"
+            )
+
+    def moved(self, old: Path, new: Path) -> Matrix:
+        """Return the handle after its folder was renamed."""
+        paths = tuple(str(new / Path(p).relative_to(old)) for p in self.paths)
+        return Matrix(paths, self.grid, self.n_features, self.dtype, self.digest)
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """Return the handle as plain values, its paths relative to ``root``."""
+        return {
+            "paths": [str(Path(p).relative_to(root)) for p in self.paths],
+            "part_rows": list(self.grid.part_rows),
+            "block_rows": self.grid.block_rows,
+            "n_features": self.n_features,
+            "dtype": self.dtype,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any], root: Path) -> Matrix:
+        """Return the handle that `to_json` wrote."""
+        return cls(
+            tuple(str(root / p) for p in record["paths"]),
+            RowGrid(tuple(record["part_rows"]), record["block_rows"]),
+            record["n_features"],
+            record["dtype"],
+            record["digest"],
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _open(path: str, mode: str = "r") -> Any:
+    return zarr.open_array(path, mode=mode)
+
+
+def create_matrix(
+    folder: Path,
+    name: str,
+    grid: RowGrid,
+    n_features: int,
+    dtype: str,
+    *,
+    digest: str,
+    compress: str = "none",
+    attributes: dict[str, Any] | None = None,
+) -> Matrix:
+    """Create the arrays of a matrix, or find those an interrupted run created.
+
+    Parameters
+    ----------
+    folder : Path
+        A zarr group; made if absent.
+    name : str
+        The array of part p is called ``<name>/part-<p>``.
+    grid : RowGrid
+    n_features : int
+    dtype : str
+    digest : str
+        Of the content, known from what it is made from.
+    compress : {'none', 'zstd'}
+    attributes : dict
+        Written with every array; no times, so that the same content gives the same bytes.
+    """
+    paths = [folder / name / f"part-{p:04d}" for p in range(len(grid.part_rows))]
+    for path, rows in zip(paths, grid.part_rows, strict=True):
+        create_array(path, rows, grid.block_rows, n_features, dtype, compress, attributes or {})
+    return Matrix(tuple(str(p) for p in paths), grid, n_features, dtype, digest)
+
+
+def create_array(
+    path: Path,
+    n_rows: int,
+    block_rows: int,
+    n_features: int,
+    dtype: str,
+    compress: str,
+    attributes: dict[str, Any],
+) -> None:
+    """Create one zarr array with a chunk per block, unless it is there."""
+    if (path / "zarr.json").exists():
+        return
+    zarr.create_array(
+        str(path),
+        shape=(n_rows, n_features),
+        chunks=(min(block_rows, n_rows), n_features),
+        dtype=dtype,
+        compressors=_codecs(compress),
+        filters=None,
+        fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+        # An all-zero chunk must be written too, or it could not be told from a missing one.
+        config={"write_empty_chunks": True},
+        attributes={"schema": "vehclust-matrix", "schema_version": SCHEMA_VERSION} | attributes,
+        dimension_names=("row", "column"),
+        overwrite=False,
+    )
+
+
+def _codecs(compress: str) -> Sequence[Any]:
+    """Return the codecs: each has a checksum, since zarr reads a flipped byte without a word."""
+    if compress == "zstd":
+        return (ZstdCodec(level=1, checksum=True),)
+    return (Crc32cCodec(),)

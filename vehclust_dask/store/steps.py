@@ -1,0 +1,95 @@
+"""Steps: results named by what they are made from, so that finished work is found and never redone."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vehclust_dask.store.folders import PARTIAL, digest_of, publish, read_json, write_json
+
+#: Raised by one when a kind of step computes something else from the same input.
+ALGORITHM_VERSIONS = {
+    "moments": 1,
+    "pca": 1,
+    "reduced": 1,
+    "kmeans": 1,
+    "scores": 1,
+    "agreement": 1,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what it computes, from what, and where its result lies.
+
+    Attributes
+    ----------
+    root : Path
+        The work folder.
+    kind : str
+    params : dict
+        Everything that decides the result, plain values.
+    made_from : tuple of str
+        Digests of the inputs.
+    """
+
+    root: Path
+    kind: str
+    params: dict[str, Any]
+    made_from: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the name of the result."""
+        version = ALGORITHM_VERSIONS[self.kind]
+        return digest_of([self.kind, version, self.params, list(self.made_from)])
+
+    @property
+    def folder(self) -> Path:
+        """Return where the finished result lies."""
+        return self.root / "steps" / f"{self.kind}-{self.digest}"
+
+    @property
+    def partial(self) -> Path:
+        """Return where the result is written; always the same, so that an interrupted run goes on."""
+        return self.folder.with_name(self.folder.name + PARTIAL)
+
+    @property
+    def done(self) -> bool:
+        """Say whether the result is there."""
+        return (self.folder / "manifest.json").exists()
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what was written about a finished step."""
+        manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
+        return manifest
+
+    def begin(self) -> Path:
+        """Return the folder to write into, with what an interrupted run left there."""
+        self.partial.mkdir(parents=True, exist_ok=True)
+        return self.partial
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what every result carries: where it comes from, no times."""
+        return {
+            "method": self.kind,
+            "params": self.params,
+            "made_from": list(self.made_from),
+            "algorithm_version": ALGORITHM_VERSIONS[self.kind],
+        }
+
+    def finish(self, **facts: Any) -> None:
+        """Write the manifest last and make the folder visible at once."""
+        write_json(
+            self.partial / "manifest.json",
+            {"schema": "vehclust-step", "schema_version": 1, **self.provenance(), **facts},
+        )
+        state = self.partial / "state.npz"
+        state.unlink(missing_ok=True)
+        publish(self.partial, self.folder)
+
+    def discard(self) -> None:
+        """Remove what an interrupted run left."""
+        shutil.rmtree(self.partial, ignore_errors=True)
