@@ -8,6 +8,7 @@ a task reads its rows from storage, so a lost worker costs a recomputation and n
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from distributed import WorkerPlugin
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from vehclust_dask import budget
 from vehclust_dask.cache import CACHE
@@ -135,9 +136,15 @@ def client_for(blocks: Blocks | None) -> Any | None:
         return None
 
 
+@functools.cache
+def _threads() -> ThreadpoolController:
+    # Looking for the libraries of a process takes milliseconds: once is enough.
+    return ThreadpoolController()
+
+
 def _one_thread() -> Any:
     """Keep BLAS to one thread while a task computes: sums then have one order, and cores are not shared."""
-    return threadpool_limits(limits=1)
+    return _threads().limit(limits=1)
 
 
 def _fold_leaf(reduction: Reduction[S], blocks: Blocks, leaf: range) -> S:

@@ -238,6 +238,12 @@ def open_place(place: PlaceSpec, *, workdir: Path, per_task: int) -> Iterator[Op
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # A worker's cache counts as its memory; spilling what Dask holds would not make it smaller.
         "distributed.worker.memory.spill": False,
+        # An error reaches the person through the client; the worker need not print it as well.
+        "logging.distributed.worker": "critical",
+        # The nanny's default gives every freed array back to the system at once; products of tiles
+        # then spend half their time in page faults. Keep what a task uses over and over.
+        "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 * budget.MIB,
+        "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 64 * budget.MIB,
         "distributed.worker.memory.pause": 0.9,
         "distributed.worker.memory.terminate": 0.97,
     }

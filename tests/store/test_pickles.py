@@ -458,10 +458,11 @@ def test_pickle__real_descriptors_read_as_loaded(shared, name):
 
 
 MEASURE = """
-    import resource, sys, time
+    import sys, time
     from vehclust_dask.store.source_files import open_pickle
-    def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    def peak():  # of this program alone; getrusage would start with the parent's peak
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     before = peak()
     start = time.perf_counter()
     source = open_pickle(sys.argv[1], None)

@@ -25,6 +25,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 INITS = ("best-of-sample", "k-means||")
+#: On the sample the iteration need not come to rest: it goes on over all rows.
+SAMPLE_TOL = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +286,13 @@ class KMeansSweep(BaseEstimator):
         seed = _seed_of(self.random_state)
         if self.init == "best-of-sample":
             return best_of_sample(
-                blocks, ks, n_init=self.n_init, size=self.sample_size, tol=self.tol, seed=seed, name=name
+                blocks,
+                ks,
+                n_init=self.n_init,
+                size=self.sample_size,
+                tol=max(self.tol, SAMPLE_TOL),
+                seed=seed,
+                name=name,
             )
         if self.init == "k-means||":
             return [

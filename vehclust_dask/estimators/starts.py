@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans as SampleKMeans
-from sklearn.cluster import kmeans_plusplus
 
 from vehclust_dask.blocks import reduce_rows, solos, take_rows
 from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.kernels.kmeans import Segments, assign
+from vehclust_dask.kernels.seeding import seed_plusplus
 from vehclust_dask.records import ArrayBlocks, Blocks, Span
 
 F32 = NDArray[np.float32]
@@ -22,6 +22,9 @@ F64 = NDArray[np.float64]
 #: Rounds of k-means||, and rows drawn in a round as a multiple of k.
 ROUNDS = 5
 OVERSAMPLING = 2
+#: Passes over the sample that all starts are given, and the share (one in so many) that goes on.
+RACE_PASSES = 5
+RACE_KEEPS = 3
 
 
 def draw_sample(blocks: Blocks, size: int, seed: int, name: str) -> F32:
@@ -46,6 +49,7 @@ def best_of_sample(
     size : int
         Rows of the sample.
     tol : float
+        Of the k-means on the sample.
     seed : int
     name : str
 
@@ -59,16 +63,18 @@ def best_of_sample(
 
 
 def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int) -> F64:
-    """Seed, iterate and compare ``n_init`` clusterings of the sample, all in shared passes."""
-    starts = [
-        kmeans_plusplus(sample, k, random_state=int(s))[0].astype(np.float64)
-        for s in np.random.SeedSequence([seed, k]).generate_state(n_init)
-    ]
+    """Seed, iterate and compare ``n_init`` clusterings of the sample, all in shared passes.
+
+    After some passes the worse starts are dropped: what is far behind then does not catch up.
+    """
+    starts = seed_plusplus(sample, k, [np.random.default_rng([seed, k, i]) for i in range(n_init)])
     rows = ArrayBlocks.of(sample)
     spread = RowRange.of(rows, "start")
-    state = lloyd(rows, LloydState(starts), spread, tol=tol, max_iter=300, name="start")
-    found = assign(sample, Segments.of(state.centers))
-    return state.centers[int(found.sq_dist.sum(axis=0).argmin())]
+    for passes, kept in ((RACE_PASSES, -(-n_init // RACE_KEEPS)), (300, 1)):
+        state = lloyd(rows, LloydState(starts), spread, tol=tol, max_iter=passes, name="start")
+        inertia = assign(sample, Segments.of(state.centers)).sq_dist.sum(axis=0)
+        starts = [state.centers[i] for i in np.argsort(inertia, kind="stable")[:kept]]
+    return starts[0]
 
 
 class Draw(NamedTuple):

@@ -22,6 +22,10 @@ I64 = NDArray[np.int64]
 
 #: Unit roundoff of float32.
 U32 = 2.0**-24
+#: Below the smallest normal float32 nothing is certain: digits go missing, or the number vanishes.
+TINY32 = float(np.finfo(np.float32).tiny)
+#: Scores up to this size cannot overflow on their way.
+LARGEST_SCORE = 1e38
 
 
 @njit
@@ -83,10 +87,13 @@ def score_error(n_features: int, norms: F64, longest: float) -> F32:
     Returns
     -------
     ndarray of shape (n_samples,), float32
-        Rounded upwards.
+        Rounded upwards; inf where a score may overflow, so that nothing but float64 decides.
     """
     bound = 1.01 * U32 * longest * ((n_features + 6) * norms + 1.5 * longest)
-    return (bound * (1 + 2 * U32)).astype(np.float32)
+    bound = bound * (1 + 2 * U32) + (n_features + 6) * TINY32
+    return np.where(longest * np.maximum(norms, longest) < LARGEST_SCORE, bound, np.inf).astype(
+        np.float32
+    )
 
 
 @njit
@@ -137,12 +144,13 @@ def settle_ties(
     again = 0
     for r in range(P.shape[1]):
         limit = best[r] + np.float32(2) * error[r]
-        if not second[r] <= limit:
+        # Asked this way round, a score that is no number, by overflow, is measured again.
+        if second[r] > limit:
             continue
         again += 1
         nearest = np.inf
         for j in range(first, last):
-            if half[j] - P[j, r] <= limit:
+            if not half[j] - P[j, r] > limit:
                 distance = sq_distance(X[r], C[j])
                 if distance < nearest:
                     nearest = distance

@@ -24,6 +24,7 @@ from vehclust_dask.kernels.distances import (
     F64,
     I32,
     I64,
+    TINY32,
     scan_scores,
     score_error,
     settle_ties,
@@ -198,6 +199,10 @@ def _take_scores(
         if labels[r] != which[i]:
             changed += 1
         labels[r] = which[i]
+        if not np.isfinite(error[i]):
+            upper[r] = np.inf
+            lower[r] = 0
+            continue
         sq = norms[r] * norms[r]
         slack = 2.0 * error[i] + 1e-6 * sq
         upper[r] = np.float32(np.sqrt(max(sq + 2.0 * best[i] + slack, 0.0))) * (1 + WIDEN)
@@ -246,13 +251,27 @@ class Products(NamedTuple):
     def of(cls, segments: Segments) -> Products:
         """Round the centers and measure them."""
         sq = np.einsum("ij,ij->i", segments.centers, segments.centers)
-        return cls(
-            segments.centers,
-            segments.centers.astype(np.float32),
-            (0.5 * sq).astype(np.float32),
-            segments.offsets,
-            float(np.sqrt(sq.max(initial=0.0))),
-        )
+        with np.errstate(over="ignore"):
+            return cls(
+                segments.centers,
+                segments.centers.astype(np.float32),
+                (0.5 * sq).astype(np.float32),
+                segments.offsets,
+                float(np.sqrt(sq.max(initial=0.0))),
+            )
+
+    def room(self, n_rows: int) -> F32:
+        """Return working memory for the products of up to so many rows: asking for it once is cheap."""
+        return np.empty(len(self.centers) * n_rows, np.float32)
+
+    def with_rows(self, X: F32, room: F32) -> F32:
+        """Multiply centers and rows into the given memory, shape (n_centers, n_rows).
+
+        What overflows is measured otherwise (see `score_error`).
+        """
+        k, n = len(self.centers), X.shape[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.matmul(self.centers32, X.T, out=room[: k * n].reshape(k, n))
 
 
 class Nearest(NamedTuple):
@@ -264,7 +283,7 @@ class Nearest(NamedTuple):
     error: F32
 
 
-def nearest_of_tile(X: F32, norms: F64, products: Products) -> Nearest:
+def nearest_of_tile(X: F32, norms: F64, products: Products, room: F32) -> Nearest:
     """Find each row's nearest center in every segment.
 
     Parameters
@@ -274,7 +293,7 @@ def nearest_of_tile(X: F32, norms: F64, products: Products) -> Nearest:
     norms : ndarray of shape (n_rows,), float64
     products : Products
     """
-    P = np.matmul(products.centers32, X.T)
+    P = products.with_rows(X, room)
     offsets = products.offsets
     shape = (len(offsets) - 1, X.shape[0])
     best, second = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -302,7 +321,7 @@ def half_gaps(segments: Segments) -> F32:
         D = sq[:, None] + sq[None, :] - 2 * (C @ C.T)
         np.fill_diagonal(D, np.inf)
         gap = np.sqrt(np.maximum(D.min(axis=1) - 1e-9 * sq.max(), 0.0))
-        out[part] = (0.5 * gap * (1 - 1e-6)).astype(np.float32)
+        out[part] = np.maximum(0.5 * gap * (1 - 1e-6) - TINY32, 0.0).astype(np.float32)
     return out
 
 
@@ -371,10 +390,11 @@ def _measure(X: F32, rows: I64, segments: Segments, state: BlockState, owners: l
         return changed
     products = Products.of(segments)
     whole = len(rows) == X.shape[0]
+    room = products.room(min(TILE_ROWS, len(rows)))
     for start in range(0, len(rows), TILE_ROWS):
         chosen = rows[start : start + TILE_ROWS]
         tile = X[start : start + TILE_ROWS] if whole else X[chosen]
-        found = nearest_of_tile(tile, state.norms[chosen], products)
+        found = nearest_of_tile(tile, state.norms[chosen], products, room)
         for i, s in enumerate(owners):
             changed[i] += _take_scores(
                 chosen,
@@ -448,11 +468,11 @@ def _two_nearest(
         d1 = sq_distance(X[r], C[first + j1])
         d2 = np.inf if j2 < 0 else sq_distance(X[r], C[first + j2])
         limit = high[r] + np.float32(2) * error[r]
-        if third[r] <= limit:
+        if not third[r] > limit:
             d1 = d2 = np.inf
             j1 = j2 = -1
             for j in range(first, last):
-                if half[j] - P[j, r] <= limit:
+                if not half[j] - P[j, r] > limit:
                     distance = sq_distance(X[r], C[j])
                     if distance < d1:
                         d2, j2 = d1, j1
@@ -481,10 +501,11 @@ def assign(X: F32, segments: Segments) -> Assignment:
     labels = np.empty((n_segments, n), np.int32)
     second = np.empty((n_segments, n), np.int32)
     sq_dist, margin = np.empty((n_segments, n)), np.empty((n_segments, n))
+    room = products.room(min(TILE_ROWS, n))
     for start in range(0, n, TILE_ROWS):
         rows = slice(start, min(start + TILE_ROWS, n))
         tile = X[rows]
-        P = np.matmul(products.centers32, tile.T)
+        P = products.with_rows(tile, room)
         error = score_error(X.shape[1], np.sqrt(sq_norms(tile)), products.longest)
         low, high, third = (np.empty(len(tile), np.float32) for _ in range(3))
         for s in range(n_segments):

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
+#: The smallest float32 with all its digits.
+TINY32 = float(np.finfo(np.float32).tiny)
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -63,12 +66,12 @@ def moments_of(X: F32) -> Moments:
     X : ndarray of shape (n_rows, n_features), float32
     """
     n = X.shape[0]
-    center = X.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean = X.mean(axis=0, dtype=np.float64)
+    center = mean.astype(np.float32)
     centered = X - center
     left = centered.sum(axis=0, dtype=np.float64)
     scatter = (centered.T @ centered).astype(np.float64)
     scatter -= np.outer(left / n, left)
-    mean = center.astype(np.float64) + left / n
     return Moments(n, mean, X.min(axis=0), X.max(axis=0), scatter)
 
 
@@ -147,7 +150,8 @@ def column_factors(moments: Moments, scale: str) -> tuple[F64, F64]:
     Notes
     -----
     A constant column has no scale: its factor is 1, as in scikit-learn. Constant means that the
-    spread cannot be told from the rounding of its mean.
+    spread cannot be told from the rounding of its mean, or is less than float32 can hold (its
+    square, in the product form): the factor itself would overflow.
     """
     d = len(moments.mean)
     if scale in ("none", "l2"):
@@ -155,9 +159,10 @@ def column_factors(moments: Moments, scale: str) -> tuple[F64, F64]:
     if scale == "minmax":
         low = moments.minimum.astype(np.float64)
         spread = moments.maximum.astype(np.float64) - low
-        spread[spread == 0] = 1.0
+        spread[spread < TINY32] = 1.0
         return low, 1.0 / spread
     variance = moments.variance()
     rounding = moments.n * np.finfo(np.float64).eps
     constant = variance <= rounding * variance + (rounding * moments.mean) ** 2
+    constant |= variance < (TINY32**2 if moments.triangular else TINY32)
     return moments.mean.copy(), 1.0 / np.sqrt(np.where(constant, 1.0, variance))

@@ -30,7 +30,8 @@ def normalise_path(path: str) -> str:
     path = path.strip().replace("\\", "/")
     if "//" in path or "/./" in path or path.startswith("./"):
         root = "//" if path.startswith("//") else "/" if path.startswith("/") else ""
-        path = root + "/".join(part for part in path.split("/") if part not in ("", "."))
+        path = root + "/".join(part for part in path.split("/") if part.strip() not in ("", "."))
+        path = path.strip()
     return path
 
 

@@ -150,7 +150,7 @@ def decode_piece(form: str, raw: bytes, final: bool = True) -> tuple[bytes, int]
 
 
 #: As many whole characters and escapes as there are (an escape may be cut by the end of a chunk).
-_QUOTED_WHOLE = re.compile(rb"(?:[^\\]|\\x[0-9a-fA-F]{2}|\\[0-7]{3}|\\[^x0-7])*+", re.DOTALL)
+_QUOTED_WHOLE = re.compile(rb"(?:[^\\]|\\x[0-9a-fA-F]{2}|\\[\\'\"nrt])*+", re.DOTALL)
 
 
 def say_dtype(name: str) -> str:

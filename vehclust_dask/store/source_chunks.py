@@ -106,6 +106,8 @@ class ChunkedSource:
             self._copy(_zarr_array(self.file, self.array), out, start)
             return out
         with _hdf5_file(self.file) as container:
+            if self.array not in container:
+                refuse(self.file, f"changed since it was opened: '{self.array}' is gone")
             self._copy(container[self.array], out, start)
         return out
 
@@ -247,7 +249,10 @@ def open_hdf5(file: str, key: str | None) -> ChunkedSource:
                 inside = node.external is None and not node.is_virtual
                 keys[name] = (node.shape, node.dtype.str if inside else "")
 
-        container.visititems(note)  # does not follow soft or external links
+        try:
+            container.visititems(note)  # does not follow soft or external links
+        except (RuntimeError, OSError, ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{file} cannot be read as HDF5: {error}") from error
     wanted = key.strip("/") if key is not None else None
     matrices = [name for name, (shape, _) in keys.items() if len(shape) == 2]
     name = choose_key(file, wanted, matrices if wanted is None and matrices else list(keys))

@@ -9,6 +9,7 @@ import math
 import os
 import struct
 import zipfile
+import zlib
 from typing import IO, Any, NoReturn, TypeGuard
 
 import numpy as np
@@ -142,7 +143,7 @@ def open_npz(file: str, key: str | None) -> MatrixSource:
                 what = f"['{name}'] "
                 shape, dtype, fortran = read_npy_header(file, what, stream)
                 offset = stream.tell()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         refuse(file, f"cannot be read as npz: {error}")
     n_rows, n_features = check_matrix(file, what, shape, dtype)
     size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -133,10 +133,12 @@ class TableSource:
         if at_hand and group == self._group_of(cursor.at):
             return
         width = max(1, self.n_features * np.dtype(self.dtype).itemsize)
-        cursor.batches = open_table(self.file, len(self.columns)).iter_batches(
+        cursor.batches = read_batches(
+            self.file,
+            open_table(self.file, len(self.columns)),
+            self.columns,
             batch_size=max(1, min(self.n_rows, _BATCH // width)),
-            row_groups=list(range(group, len(self.group_rows))),
-            columns=list(self.columns),
+            first_group=group,
         )
         cursor.rows, cursor.at = None, self.group_rows[group]
 
@@ -144,12 +146,10 @@ class TableSource:
         """Return rows that were decoded already, or those of the next batch."""
         cursor = self._cursor
         if cursor.rows is None:
-            try:
-                batch = next(cursor.batches or iter(()))
-            except (StopIteration, OSError, ValueError) as error:
+            batch = next(cursor.batches or iter(()), None)
+            if batch is None:
                 cursor.batches = None
-                reason = str(error) or "it ends too early"
-                raise BadInput(f"{self.file} is damaged: {reason}") from error
+                refuse(self.file, "is damaged: its rows end too early")
             cursor.rows = self._convert(batch)
         return cursor.rows
 
@@ -197,10 +197,37 @@ def open_table(file: str, n_columns: int = 1) -> Any:
         raise BadInput(f"{file} cannot be read as parquet: {error}") from error
 
 
+def read_batches(
+    file: str, table: Any, columns: tuple[str, ...], *, batch_size: int, first_group: int = 0
+) -> Iterator[Any]:
+    """Yield batches of some columns; what cannot be decoded is BadInput."""
+    import pyarrow as pa
+
+    groups = list(range(first_group, table.metadata.num_row_groups))
+    try:
+        yield from table.iter_batches(batch_size, row_groups=groups, columns=list(columns))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise BadInput(f"{file} is damaged: {error}") from error
+
+
 def open_parquet(file: str, key: str | None) -> TableSource:
     """Open a parquet file: a numeric column per feature, or one column of vectors."""
+    import pyarrow as pa
+
+    try:
+        return _describe(file, key)
+    except BadInput:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:  # also names that are no UTF-8
+        raise BadInput(f"{file} is damaged: {error}") from error
+
+
+def _describe(file: str, key: str | None) -> TableSource:
     table = open_table(file)
     schema, n_rows = table.schema_arrow, table.metadata.num_rows
+    sizes = [table.metadata.row_group(i).num_rows for i in range(table.metadata.num_row_groups)]
+    if sum(sizes) != n_rows or min(sizes, default=0) < 0:
+        refuse(file, "is damaged: its row groups do not make up its rows")
     if len(set(schema.names)) != len(schema.names):
         refuse(file, "has two columns of one name")
     if n_rows == 0:
@@ -217,7 +244,6 @@ def open_parquet(file: str, key: str | None) -> TableSource:
         dtypes = [_dtype_of(file, name, schema.field(name).type) for name in columns]
         dtype, n_features = np.result_type(*map(np.dtype, set(dtypes))).str, len(columns)
     names = Names(_read_names(file, table, path_column))
-    sizes = [table.metadata.row_group(i).num_rows for i in range(table.metadata.num_row_groups)]
     firsts = tuple(int(n) for n in np.cumsum([0, *sizes])[:-1])
     return TableSource(file, key, columns, bool(lists), n_rows, n_features, dtype, firsts, names)
 
@@ -260,10 +286,11 @@ def _dtype_of(file: str, name: str, kind: Any) -> str:
 
 def _vector_length(file: str, table: Any, name: str) -> int:
     """Return the length of all vectors; the file's metadata tell when they differ."""
-    kind = table.schema_arrow.field(name).type
-    batches = table.iter_batches(batch_size=1024, columns=[name])
-    first = next(batches).column(0)
-    n_features = len(first[0]) if first[0].is_valid else 0
+    first = next(read_batches(file, table, (name,), batch_size=1), None)
+    if first is None or first.num_rows == 0:
+        refuse(file, "is damaged: its rows end too early")
+    vector = first.column(0)[0]
+    n_features = len(vector) if vector.is_valid else 0
     if n_features == 0:
         refuse(file, f"has no vector in row 0 of column '{name}'")
     metadata = table.metadata
@@ -272,9 +299,9 @@ def _vector_length(file: str, table: Any, name: str) -> int:
         group = metadata.row_group(i)
         chunks = (group.column(j) for j in range(group.num_columns))
         stored += sum(c.num_values for c in chunks if c.path_in_schema.split(".")[0] == name)
-    if stored != metadata.num_rows * n_features or not hasattr(kind, "value_type"):
+    if stored != metadata.num_rows * n_features:
         row = 0
-        for batch in table.iter_batches(batch_size=1024, columns=[name]):
+        for batch in read_batches(file, table, (name,), batch_size=1024):
             check_lengths(file, batch.column(0), n_features, row)
             row += batch.num_rows
     return n_features
@@ -286,7 +313,11 @@ def _read_names(file: str, table: Any, column: str | None) -> tuple[str, ...] | 
 
     if column is None:
         return None
-    values = table.read(columns=[column]).column(0).cast(pa.string()).to_pylist()
+    values: list[str | None] = []
+    for batch in read_batches(file, table, (column,), batch_size=1 << 16):
+        values += batch.column(0).cast(pa.string()).to_pylist()
+    if len(values) != table.metadata.num_rows:
+        refuse(file, "is damaged: its rows end too early")
     if None in values:
         refuse(file, f"has no path in row {values.index(None):,} of column '{column}'")
-    return tuple(map(normalise_path, values))
+    return tuple(normalise_path(value) for value in values if value is not None)

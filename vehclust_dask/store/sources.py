@@ -112,7 +112,7 @@ def open_source(file: str | Path, key: str | None = None) -> Source:
     Notes
     -----
     Milliseconds, except: a pickle of protocol 0 to 2 is read through once, and a pickle of many
-    small vectors is walked (about 25 s for a million).
+    small vectors is walked (about half a minute to a minute for a million).
     """
     path = Path(os.path.abspath(os.path.expanduser(file)))
     name = str(path)

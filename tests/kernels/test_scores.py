@@ -1,0 +1,137 @@
+"""Scores against scikit-learn and against counting."""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score
+
+from tests.strategies import F32, F64, cuts, float_rows
+from vehclust_dask.kernels.scores import (
+    Spread,
+    calinski_harabasz,
+    davies_bouldin,
+    group_agreement,
+    majority_accuracy,
+    spread_of,
+)
+
+
+def means_of(X: F32, labels: NDArray[np.int32], k: int) -> F64:
+    means = np.full((k, X.shape[1]), 7.5)
+    for j in range(k):
+        if (labels == j).any():
+            means[j] = X[labels == j].mean(axis=0, dtype=np.float64)
+    return means
+
+
+def spread_in_pieces(X: F32, labels: NDArray[np.int32], means: F64, ends: list[int]) -> Spread:
+    offsets = np.array([0, len(means)])
+    pieces = [
+        spread_of(X[a:b], np.ascontiguousarray(labels[a:b, None]), offsets, means)
+        for a, b in zip(ends, ends[1:], strict=False)
+    ]
+    return reduce(Spread.plus, pieces)
+
+
+@given(float_rows(min_rows=4), st.integers(2, 6), st.data())
+def test_scores__equal_scikit_learns(X: F32, k: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    # Some clusters may stay empty: they must not count.
+    labels = rng.integers(0, k, len(X)).astype(np.int32)
+    used = len(np.unique(labels))
+    assume(2 <= used < len(X))
+    means = means_of(X, labels, k)
+    spread = spread_in_pieces(X, labels, means, data.draw(cuts(len(X))))
+    exact = X.astype(np.float64)
+    ch = calinski_harabasz(spread.counts, means, spread.sq_distance)
+    db = davies_bouldin(spread.counts, means, spread.distance)
+    assert ch == pytest.approx(calinski_harabasz_score(exact, labels), rel=1e-6, abs=1e-9)
+    assert db == pytest.approx(davies_bouldin_score(exact, labels), rel=1e-6)
+
+
+def test_scores__leave_noise_out() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 3)).astype(np.float32)
+    labels = rng.integers(-1, 3, 200).astype(np.int32)
+    kept = labels >= 0
+    means = means_of(X, labels, 3)
+    spread = spread_in_pieces(X, labels, means, [0, 200])
+    exact = X[kept].astype(np.float64)
+    assert spread.counts.sum() == kept.sum()
+    wanted = calinski_harabasz_score(exact, labels[kept]), davies_bouldin_score(exact, labels[kept])
+    found = (
+        calinski_harabasz(spread.counts, means, spread.sq_distance),
+        davies_bouldin(spread.counts, means, spread.distance),
+    )
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+def test_spread_of__several_clusterings_are_apart() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 4)).astype(np.float32)
+    both = rng.integers(0, [2, 5], (50, 2)).astype(np.int32)
+    means = [means_of(X, both[:, 0], 2), means_of(X, both[:, 1], 5)]
+    found = spread_of(X, both, np.array([0, 2, 7]), np.concatenate(means))
+    for s, (a, b) in enumerate([(0, 2), (2, 7)]):
+        alone = spread_in_pieces(X, both[:, s], means[s], [0, 50])
+        np.testing.assert_array_equal(found.counts[a:b], alone.counts)
+        np.testing.assert_array_equal(found.distance[a:b], alone.distance)
+        np.testing.assert_array_equal(found.sq_distance[a:b], alone.sq_distance)
+
+
+def test_scores__that_have_no_meaning_are_nan() -> None:
+    one = np.array([5, 0]), np.zeros((2, 3)), np.ones(2)
+    assert np.isnan(calinski_harabasz(*one))
+    assert np.isnan(davies_bouldin(*one))
+    all_alone = np.ones(4, np.int64), np.eye(4), np.zeros(4)
+    assert np.isnan(calinski_harabasz(*all_alone))
+
+
+def test_scores__of_points_without_spread_are_scikit_learns() -> None:
+    X = np.array([[0.0], [0.0], [3.0], [3.0]], np.float32)
+    labels = np.array([0, 0, 1, 1], np.int32)
+    means = means_of(X, labels, 2)
+    spread = spread_in_pieces(X, labels, means, [0, 4])
+    assert calinski_harabasz(spread.counts, means, spread.sq_distance) == calinski_harabasz_score(
+        X, labels
+    )
+    assert davies_bouldin(spread.counts, means, spread.distance) == davies_bouldin_score(X, labels)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 3)), min_size=1, max_size=30),
+)
+def test_group_agreement__counts_pairs(rows: list[tuple[int, int]]) -> None:
+    groups, labels = (np.array(column) for column in zip(*rows, strict=True))
+    pairs = list(combinations(range(len(rows)), 2))
+    related = [(i, j) for i, j in pairs if groups[i] == groups[j]]
+    agreement, chance = group_agreement(groups, labels)
+    if not related:
+        assert np.isnan(agreement)
+        assert np.isnan(chance)
+        return
+    together = [labels[i] == labels[j] for i, j in related]
+    anyhow = [labels[i] == labels[j] for i, j in pairs]
+    assert agreement == pytest.approx(np.mean(together))
+    assert chance == pytest.approx(np.mean(anyhow))
+
+
+def test_group_agreement__of_many_rows_does_not_overflow() -> None:
+    groups = np.zeros(200_000, np.int32)
+    assert group_agreement(groups, groups) == (1.0, 1.0)
+
+
+def test_majority_accuracy__by_hand() -> None:
+    # Cluster 0: two buses and a van; cluster 1: a van; cluster 2: a bus and two cars. 2 + 1 + 2 of 7.
+    truth = np.array(["bus", "bus", "van", "van", "bus", "car", "car"])
+    labels = np.array([0, 0, 0, 1, 2, 2, 2])
+    assert majority_accuracy(truth, labels) == pytest.approx(5 / 7)
+    assert majority_accuracy(truth, np.zeros(7)) == pytest.approx(3 / 7)
+    assert majority_accuracy(truth, np.arange(7)) == 1.0
