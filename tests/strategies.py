@@ -57,7 +57,7 @@ def rows_and_centers(draw: st.DrawFn, max_rows: int = 60, max_segments: int = 3)
 
 @st.composite
 def float_rows(draw: st.DrawFn, max_rows: int = 200, min_rows: int = 1) -> F32:
-    """Draw float32 rows of ordinary numbers: several widths, spreads and distances from the origin."""
+    """Draw float32 rows of ordinary numbers of several widths, spreads and distances from zero."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shape = draw(st.integers(min_rows, max_rows)), draw(st.integers(1, 20))
     spread = draw(st.sampled_from([1e-3, 1.0, 50.0]))

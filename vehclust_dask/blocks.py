@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from distributed import WorkerPlugin
+from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from vehclust_dask import budget
@@ -39,7 +39,9 @@ class Reduction(Protocol[S]):
     """
 
     @property
-    def fan_in(self) -> int: ...
+    def fan_in(self) -> int:
+        """Return how many summaries one task merges."""
+        ...
 
     def fold(self, summary: S | None, X: NDArray[np.float32], span: Span) -> S:
         """Add one block to the summary of a leaf (None before its first block)."""
@@ -253,7 +255,7 @@ def _reduce_on(
         futures.append(future)
         tree.add(future)
     root = tree.close()
-    _watch(client, futures, name)
+    _watch(futures, name)
     return _result(root, name)
 
 
@@ -276,14 +278,19 @@ def _fold_chunks(client: Any, held: Any, blocks: DaskBlocks, leaf: range, name: 
     return summary
 
 
-def _watch(client: Any, futures: Sequence[Any], name: str) -> None:
-    """Wait for futures and tell the listener of each that is done."""
+def _watch(futures: list[Any], name: str) -> None:
+    """Wait for futures and tell the listener of each that is done.
+
+    The list is emptied: a summary that was merged is then let go, while others are still made.
+    """
     from distributed import as_completed
 
-    for done, future in enumerate(as_completed(futures)):
+    total, order = len(futures), as_completed(futures)
+    futures.clear()
+    for done, future in enumerate(order):
         if future.status == "error":
             _result(future, name)
-        _tell(name, done + 1, len(futures))
+        _tell(name, done + 1, total)
 
 
 def _result(future: Any, name: str) -> Any:
@@ -399,7 +406,7 @@ def solos(
         client.submit(_call_alone, task, held, call, key=f"{name}-{number}-{n}", retries=RETRIES)
         for n, call in enumerate(calls)
     ]
-    _watch(client, futures, name)
+    _watch(list(futures), name)
     return [_result(future, name) for future in futures]
 
 

@@ -59,7 +59,7 @@ def parse_bytes(text: str | int) -> int:
     number, unit = word[:cut], word[cut:].strip()
     try:
         value = int(float(number) * units[unit])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         raise ValueError(f"'{text}' is no size; write it like 1GiB, 500MB or 1000000") from None
     if value <= 0:
         raise ValueError(f"'{text}' is no positive size")

@@ -15,12 +15,17 @@ from vehclust_dask import budget
 T = TypeVar("T")
 
 
+#: A group that was not used while so many calls went by is left behind; tasks side by side, which
+#: read a block and take a state each, come round far sooner.
+IDLE_CALLS = 64
+
+
 class ByteCache:
     """Keep values up to a number of bytes, by group.
 
     Blocks are visited in cycles, so throwing out the oldest entry would always throw out the one
-    needed next. A group therefore keeps what came first and refuses the rest; only entries of
-    groups that have not been used for longer make room.
+    needed next. A group therefore keeps what came first and refuses the rest; only groups left
+    behind make room, never one that is in use as well.
 
     Parameters
     ----------
@@ -31,6 +36,8 @@ class ByteCache:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._groups: OrderedDict[str, dict[Hashable, tuple[Any, int]]] = OrderedDict()
+        self._used: dict[str, int] = {}
+        self._calls = 0
         self._held = 0
         self._lock = threading.Lock()
 
@@ -42,25 +49,15 @@ class ByteCache:
     def get(self, group: str, key: Hashable) -> Any | None:
         """Return a kept value, or None."""
         with self._lock:
-            entries = self._groups.get(group)
-            if entries is None:
-                return None
-            self._groups.move_to_end(group)
-            entry = entries.get(key)
+            entry = self._entries(group).get(key)
             return None if entry is None else entry[0]
 
     def put(self, group: str, key: Hashable, value: Any, n_bytes: int) -> bool:
-        """Keep a value if there is room, or room can be made from other groups; say whether it is kept."""
+        """Keep a value if there is room, or groups left behind make it; say whether it is kept."""
         with self._lock:
-            entries = self._groups.setdefault(group, {})
-            self._groups.move_to_end(group)
-            old = entries.pop(key, None)
-            if old is not None:
-                self._held -= old[1]
-            while self._held + n_bytes > self.limit and len(self._groups) > 1:
-                _, dropped = self._groups.popitem(last=False)
-                self._held -= sum(size for _, size in dropped.values())
-            if self._held + n_bytes > self.limit:
+            entries = self._entries(group)
+            self._remove(entries, key)
+            if n_bytes > self.limit or not self._make_room(n_bytes):
                 return False
             entries[key] = (value, n_bytes)
             self._held += n_bytes
@@ -69,13 +66,11 @@ class ByteCache:
     def take(self, group: str, key: Hashable) -> Any | None:
         """Return a kept value and stop keeping it: it can then be changed by its taker alone."""
         with self._lock:
-            entry = self._groups.get(group, {}).pop(key, None)
-            if entry is None:
-                return None
-            self._held -= entry[1]
-            return entry[0]
+            return self._remove(self._entries(group), key)
 
-    def of(self, group: str, key: Hashable, make: Callable[[], T], n_bytes: Callable[[T], int]) -> T:
+    def of(
+        self, group: str, key: Hashable, make: Callable[[], T], n_bytes: Callable[[T], int]
+    ) -> T:
         """Return the kept value, or make it and keep it if there is room."""
         value: T | None = self.get(group, key)
         if value is None:
@@ -86,8 +81,34 @@ class ByteCache:
     def forget(self, group: str) -> None:
         """Drop a group."""
         with self._lock:
-            dropped = self._groups.pop(group, {})
-            self._held -= sum(size for _, size in dropped.values())
+            self._drop(group)
+
+    def _entries(self, group: str) -> dict[Hashable, tuple[Any, int]]:
+        """Return the entries of a group, which is thereby in use."""
+        self._calls += 1
+        self._used[group] = self._calls
+        entries = self._groups.setdefault(group, {})
+        self._groups.move_to_end(group)
+        return entries
+
+    def _remove(self, entries: dict[Hashable, tuple[Any, int]], key: Hashable) -> Any | None:
+        value, n_bytes = entries.pop(key, (None, 0))
+        self._held -= n_bytes
+        return value
+
+    def _make_room(self, n_bytes: int) -> bool:
+        """Drop groups left behind, the longest first, until so many bytes fit; say if they do."""
+        while self._held + n_bytes > self.limit:
+            oldest = next(iter(self._groups))
+            if self._calls - self._used[oldest] < IDLE_CALLS:
+                return False
+            self._drop(oldest)
+        return True
+
+    def _drop(self, group: str) -> None:
+        dropped = self._groups.pop(group, {})
+        self._used.pop(group, None)
+        self._held -= sum(size for _, size in dropped.values())
 
 
 #: The cache of this process; `blocks.prepare_worker` sets its limit on workers.

@@ -79,7 +79,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Job file to write; default: jobs/<folder>.yaml")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Job file to write; default: jobs/<folder>.yaml"
+)
 @click.option("--name", help="Name of the job; default: the folder's.")
 @click.option("--force", is_flag=True, help="Overwrite an existing job file.")
 def init(folder: Path, out: Path | None, name: str | None, force: bool) -> None:
@@ -158,7 +160,7 @@ def plan(job: Path, workdir: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def run(
-    context: click.Context, job: Path, verify: bool, dry_run: bool, as_json: bool, **options: Any
+    context: click.Context, /, job: Path, verify: bool, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
     """Run JOB from files to labels, scores and figures; what is finished is skipped."""
     from vehclust_dask.job.run import run_job
@@ -225,10 +227,18 @@ def export() -> None:
 @click.option("--clustering", help="Clustering of the study; default: the featured one.")
 @click.option("-k", "--n-clusters", type=int, help="Number of clusters; default: the featured one.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path(), help="Folder or .csv file; default: here."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder or .csv file; default: here.",
 )
 def export_csv(
-    name: str, workdir: str, study: str | None, clustering: str | None, n_clusters: int | None, out: Path
+    name: str,
+    workdir: str,
+    study: str | None,
+    clustering: str | None,
+    n_clusters: int | None,
+    out: Path,
 ) -> None:
     """Write path,cluster files of the run NAME, named like osnet_KMeans_k30.csv."""
     from vehclust_dask.job.show import export_clusterings

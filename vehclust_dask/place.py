@@ -77,7 +77,9 @@ def load_place(file: str | Path) -> PlaceSpec:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"place file {path}: {error.strerror}; see cluster_config/ for examples") from None
+        raise UsageError(
+            f"place file {path}: {error.strerror}; see cluster_config/ for examples"
+        ) from None
     except yaml.YAMLError as error:
         raise UsageError(f"place file {path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -114,7 +116,9 @@ def _value(key: str, value: Any, label: str) -> Any:
         return None
     if key in ("workers", "dashboard"):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(f"{label}: {key}: {value!r}: a whole number of at least 1, or auto, is needed")
+            raise UsageError(
+                f"{label}: {key}: {value!r}: a whole number of at least 1, or auto, is needed"
+            )
         return value
     expected = bool if key == "insecure" else str
     if not isinstance(value, expected):
@@ -138,7 +142,9 @@ def check_address(place: PlaceSpec, label: str) -> None:
     """
     parts = urlsplit(place.address or "")
     if parts.scheme not in ("tcp", "tls") or not parts.hostname or not _port_of(parts):
-        raise UsageError(f"{label}: '{place.address}' is no address; write it like tls://10.0.0.5:8786")
+        raise UsageError(
+            f"{label}: '{place.address}' is no address; write it like tls://10.0.0.5:8786"
+        )
     if parts.scheme == "tcp" and not place.insecure and not _is_loopback(parts.hostname):
         raise UsageError(
             f"{label}: {place.address} is beyond this machine and not encrypted: whoever reaches it "
@@ -288,7 +294,9 @@ def _joined(place: PlaceSpec, workdir: Path) -> Iterator[OpenPlace]:
     from distributed import Client
 
     try:
-        client = Client(place.address, security=_security(place), timeout="15s", set_as_default=True)
+        client = Client(
+            place.address, security=_security(place), timeout="15s", set_as_default=True
+        )
     except (OSError, TimeoutError) as error:
         raise VehclustError(
             f"no scheduler answers at {place.address} ({type(error).__name__}); "
@@ -369,4 +377,3 @@ def tunnel_line(link: str) -> str:
     parts = urlsplit(link)
     host = socket.gethostname()
     return f"ssh -L {parts.port}:{parts.hostname}:{parts.port} {getpass.getuser()}@{host}"
-

@@ -17,7 +17,7 @@ FloatArray = NDArray[np.floating[Any]]
 class Span(NamedTuple):
     """A block's rows: ``[start, stop)`` inside its part, first global row ``row0``."""
 
-    index: int
+    block: int
     part: int
     start: int
     stop: int
@@ -88,9 +88,7 @@ class RowGrid:
     def leaves(self) -> tuple[range, ...]:
         """Return the blocks of every leaf, in order: a function of the number of blocks alone."""
         step = budget.leaf_blocks(self.n_blocks)
-        return tuple(
-            range(i, min(i + step, self.n_blocks)) for i in range(0, self.n_blocks, step)
-        )
+        return tuple(range(i, min(i + step, self.n_blocks)) for i in range(0, self.n_blocks, step))
 
 
 @runtime_checkable
@@ -106,10 +104,14 @@ class Blocks(Protocol):
     """
 
     @property
-    def grid(self) -> RowGrid: ...
+    def grid(self) -> RowGrid:
+        """Return how the rows are cut."""
+        ...
 
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """Return the number of columns."""
+        ...
 
     def read(self, i: int) -> NDArray[np.float32]:
         """Return block ``i``: float32, C order, not to be written into."""

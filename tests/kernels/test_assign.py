@@ -117,7 +117,9 @@ def test_assign__reads_rows_that_must_not_be_written() -> None:
     np.testing.assert_array_equal(assign(X, Segments.of([C])).labels, wanted)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from([1e-20, 1e-3, 1.0, 1e6, 1e17]))
+@given(
+    st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from([1e-20, 1e-3, 1.0, 1e6, 1e17])
+)
 def test_score_error__bounds_the_error_of_float32_products(seed: int, d: int, size: float) -> None:
     rng = np.random.default_rng(seed)
     X = (rng.standard_normal((20, d)) * size).astype(np.float32)

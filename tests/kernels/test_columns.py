@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import reduce
 
 import numpy as np
@@ -26,7 +27,7 @@ def rows_with_holes(draw: st.DrawFn) -> F32:
 
 
 def gathered(X: F32, ends: list[int], row0: int) -> ColumnStats:
-    pieces = [column_stats(X[a:b], row0 + a) for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [column_stats(X[a:b], row0 + a) for a, b in itertools.pairwise(ends)]
     return reduce(merge_columns, pieces)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +23,9 @@ from vehclust_dask.kernels.kmeans import (
 )
 
 
-def one_pass(X: F32, segments: Segments, scale: float, state: BlockState | None = None) -> PassResult:
+def one_pass(
+    X: F32, segments: Segments, scale: float, state: BlockState | None = None
+) -> PassResult:
     state = BlockState.fresh(X, segments) if state is None else state
     return lloyd_pass(X, segments, half_gaps(segments), scale, state)
 
@@ -31,7 +35,9 @@ def moved(segments: Segments, found: PassResult, scale: float) -> Segments:
     return Segments(new, segments.offsets)
 
 
-def assert_kept_equals_fresh(X: F32, segments: Segments, walk: list[Segments] | None, n: int) -> int:
+def assert_kept_equals_fresh(
+    X: F32, segments: Segments, walk: list[Segments] | None, n: int
+) -> int:
     """Run passes with a kept state beside fresh ones; return the rows the kept one measured."""
     scale = quantum_scale(float(np.abs(X).max()), len(X))
     kept = BlockState.fresh(X, segments)
@@ -92,7 +98,7 @@ def test_lloyd_pass__sums_do_not_depend_on_cuts_or_order(X: F32, data: st.DataOb
     ends = data.draw(cuts(len(X)))
     shuffled = X[np.random.default_rng(data.draw(st.integers(0, 99))).permutation(len(X))]
     for rows in (X, shuffled):
-        pieces = [one_pass(rows[a:b], segments, scale) for a, b in zip(ends, ends[1:], strict=False)]
+        pieces = [one_pass(rows[a:b], segments, scale) for a, b in itertools.pairwise(ends)]
         np.testing.assert_array_equal(sum(p.sums for p in pieces), whole.sums)
         np.testing.assert_array_equal(sum(p.counts for p in pieces), whole.counts)
 
@@ -125,7 +131,7 @@ def test_farthest_rows__merged_equal_the_whole(
     wanted = sorted(range(len(X)), key=lambda r: (-nearest[r], r))[:m]
     ends = data.draw(cuts(len(X)))
     found = farthest_rows(X[: ends[1]], 0, C, m)
-    for a, b in zip(ends[1:], ends[2:], strict=False):
+    for a, b in itertools.pairwise(ends[1:]):
         found = found.merge(farthest_rows(X[a:b], a, C, m), m)
     assert found.rows.tolist() == wanted
     np.testing.assert_array_equal(found.sq_dist, nearest[wanted])

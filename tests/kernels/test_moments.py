@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import reduce
 
 import numpy as np
@@ -26,7 +27,7 @@ SUBNORMAL = 5.3e-40
 
 def gathered(X: F32, ends: list[int], triangular: bool) -> Moments:
     one = triangle_of if triangular else moments_of
-    return reduce(merge_moments, [one(X[a:b]) for a, b in zip(ends, ends[1:], strict=False)])
+    return reduce(merge_moments, [one(X[a:b]) for a, b in itertools.pairwise(ends)])
 
 
 def scatter_of(moments: Moments) -> F64:
@@ -35,7 +36,9 @@ def scatter_of(moments: Moments) -> F64:
 
 @pytest.mark.parametrize("triangular", [False, True])
 @given(data=st.data(), X=float_rows())
-def test_merge_moments__pieces_equal_the_whole(triangular: bool, data: st.DataObject, X: F32) -> None:
+def test_merge_moments__pieces_equal_the_whole(
+    triangular: bool, data: st.DataObject, X: F32
+) -> None:
     merged = gathered(X, data.draw(cuts(len(X))), triangular)
     exact = X.astype(np.float64)
     centered = exact - exact.mean(axis=0)

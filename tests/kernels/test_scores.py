@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def spread_in_pieces(X: F32, labels: NDArray[np.int32], means: F64, ends: list[i
     offsets = np.array([0, len(means)])
     pieces = [
         spread_of(X[a:b], np.ascontiguousarray(labels[a:b, None]), offsets, means)
-        for a, b in zip(ends, ends[1:], strict=False)
+        for a, b in pairwise(ends)
     ]
     return reduce(Spread.plus, pieces)
 
@@ -129,7 +129,7 @@ def test_group_agreement__of_many_rows_does_not_overflow() -> None:
 
 
 def test_majority_accuracy__by_hand() -> None:
-    # Cluster 0: two buses and a van; cluster 1: a van; cluster 2: a bus and two cars. 2 + 1 + 2 of 7.
+    # Cluster 0: two buses and a van; 1: a van; 2: a bus and two cars. That is 2 + 1 + 2 of 7.
     truth = np.array(["bus", "bus", "van", "van", "bus", "car", "car"])
     labels = np.array([0, 0, 0, 1, 2, 2, 2])
     assert majority_accuracy(truth, labels) == pytest.approx(5 / 7)

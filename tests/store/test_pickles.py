@@ -457,6 +457,8 @@ def test_pickle__real_descriptors_read_as_loaded(shared, name):
     np.testing.assert_array_equal(source.take(rows), X[rows])
 
 
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+
 MEASURE = """
     import sys, time
     from vehclust_dask.store.source_files import open_pickle
@@ -483,6 +485,7 @@ def measure(file: Path) -> tuple[int, int, float]:
     return int(opened), int(read), float(seconds)
 
 
+@needs_proc
 def test_pickle__a_large_file_is_opened_in_little_memory(tmp_path):
     n_rows, n_features = 300_000, 256  # 307 MB, a hole in the file
     size = 4 * n_rows * n_features
@@ -504,6 +507,7 @@ def test_pickle__a_large_file_is_opened_in_little_memory(tmp_path):
     assert seconds < 0.5
 
 
+@needs_proc
 def test_pickle__a_large_text_payload_is_scanned_in_little_memory(tmp_path):
     X = np.random.default_rng(0).integers(0, 256, (20_000, 1000)).astype(np.uint8)
     file = tmp_path / "text.pickle"
@@ -513,6 +517,7 @@ def test_pickle__a_large_text_payload_is_scanned_in_little_memory(tmp_path):
     assert read < 16_000  # 1,000 rows are 4 MB as float32
 
 
+@needs_proc
 def test_pickle__many_vectors_are_walked_quickly(tmp_path):
     n = 20_000
     X = np.random.default_rng(0).normal(size=(n, 32)).astype(np.float32)

@@ -485,6 +485,7 @@ MEASURE = """
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 @pytest.mark.parametrize(
     "writer", [write_pickle, write_deflated, write_columns, write_fixed_lists, write_zarr]
 )
@@ -503,7 +504,8 @@ def test_source__reading_takes_little_memory(tmp_path, writer, monkeypatch):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     # 4,096 rows are 2 MB as stored; buffers are 4 MiB, zarr's 16 MiB with a thread each.
-    assert int(run.stdout) < (50_000 if writer is write_zarr else 30_000)
+    allowed = {write_pickle: 10_000, write_deflated: 10_000, write_zarr: 40_000}
+    assert int(run.stdout) < allowed.get(writer, 25_000)
 
 
 def test_npz__zip_that_is_no_npz(tmp_path):

@@ -94,7 +94,9 @@ def incremental_pca(
     return Components(np.asarray(model.components_, dtype=np.float64), variances, total, mean)
 
 
-def kmeans(blocks: Blocks, k: int, max_iter: int, tol: float, spread: float, seed: int) -> tuple[F64, int]:
+def kmeans(
+    blocks: Blocks, k: int, max_iter: int, tol: float, spread: float, seed: int
+) -> tuple[F64, int]:
     """Fit dask-ml's KMeans on persisted rows; return centers and iterations.
 
     ``oversampling_factor=2k, init_max_iter=5`` give its k-means|| enough candidates. Its ``tol`` is

@@ -58,7 +58,11 @@ def _check_width(estimator: Any, n_features: int, reset: bool) -> None:
 
 
 def by_rows(
-    X: Any, blocks: Blocks, function: Callable[[NDArray[np.float32]], NDArray[Any]], width: int, dtype: Any
+    X: Any,
+    blocks: Blocks,
+    function: Callable[[NDArray[np.float32]], NDArray[Any]],
+    width: int,
+    dtype: Any,
 ) -> Any:
     """Apply a function of rows: a Dask array gives a lazy Dask array, everything else a numpy array.
 
@@ -74,7 +78,9 @@ def by_rows(
     dtype : dtype of the result
     """
     if isinstance(blocks, DaskBlocks):
-        shape: dict[str, Any] = {"drop_axis": 1} if width == 0 else {"chunks": (blocks.X.chunks[0], (width,))}
+        shape: dict[str, Any] = (
+            {"drop_axis": 1} if width == 0 else {"chunks": (blocks.X.chunks[0], (width,))}
+        )
         return blocks.X.map_blocks(
             lambda chunk: function(np.ascontiguousarray(chunk, dtype=np.float32)).astype(dtype),
             dtype=dtype,

@@ -9,7 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    ClusterMixin,
+    TransformerMixin,
+)
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -259,7 +264,9 @@ class KMeansSweep(BaseEstimator):
     def _ks(self, n_rows: int) -> list[int]:
         """Check the parameters; return the numbers of clusters, ascending."""
         if isinstance(self.n_clusters, (str, Integral)):
-            raise BadInput(f"n_clusters={self.n_clusters!r}: a sweep takes several, such as range(2, 51)")
+            raise BadInput(
+                f"n_clusters={self.n_clusters!r}: a sweep takes several, such as range(2, 51)"
+            )
         ks = sorted(set(self.n_clusters))
         for k in ks:
             if not isinstance(k, Integral) or k < 1:
@@ -281,7 +288,9 @@ class KMeansSweep(BaseEstimator):
             chosen = self.init if isinstance(self.init, Mapping) else {ks[0]: self.init}
             absent = [k for k in ks if k not in chosen]
             if absent:
-                raise BadInput(f"init holds no centers for n_clusters={absent[0]}: give them for every k")
+                raise BadInput(
+                    f"init holds no centers for n_clusters={absent[0]}: give them for every k"
+                )
             return [given_start(chosen[k], k, blocks.n_features) for k in ks]
         seed = _seed_of(self.random_state)
         if self.init == "best-of-sample":
@@ -296,7 +305,8 @@ class KMeansSweep(BaseEstimator):
             )
         if self.init == "k-means||":
             return [
-                parallel_start(blocks, k, n_init=self.n_init, seed=seed, name=f"{name}-{k}") for k in ks
+                parallel_start(blocks, k, n_init=self.n_init, seed=seed, name=f"{name}-{k}")
+                for k in ks
             ]
         raise BadInput(f"init={self.init!r}: allowed are {', '.join(INITS)} or an array of centers")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -91,9 +92,7 @@ def _picked(
     if any(name not in at for name in ids):
         return None
     chosen = [at[name] for name in ids]
-    rows = np.concatenate(
-        [np.arange(state.offsets[i], state.offsets[i + 1]) for i in chosen]
-    )
+    rows = np.concatenate([np.arange(state.offsets[i], state.offsets[i + 1]) for i in chosen])
     return replace(
         state,
         labels=state.labels[chosen],
@@ -214,7 +213,12 @@ def lloyd(
             for s, i in enumerate(ids):
                 part = segments.part(s)
                 new = _next_centers(
-                    blocks, segments.centers[part], found.sums[part], found.counts[part], scale, name
+                    blocks,
+                    segments.centers[part],
+                    found.sums[part],
+                    found.counts[part],
+                    scale,
+                    name,
                 )
                 shift = float(np.square(new - state.centers[i]).sum())
                 state.centers[i] = new
@@ -248,4 +252,3 @@ def _next_centers(
             counts[label] -= 1
             sums[cluster], counts[cluster] = quanta, 1
     return integers_to_centers(sums, counts, scale, old)
-

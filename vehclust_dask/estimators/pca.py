@@ -161,7 +161,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         return MomentsPass(triangular=self.solver == "qr", unit=self.scale == "l2")
 
     def _check_parameters(self) -> None:
-        for name, value, allowed in (("scale", self.scale, SCALES), ("solver", self.solver, SOLVERS)):
+        for name, value, allowed in (
+            ("scale", self.scale, SCALES),
+            ("solver", self.solver, SOLVERS),
+        ):
             if value not in allowed:
                 raise BadInput(f"{name}={value!r}: allowed are {', '.join(allowed)}")
         count, most = self.n_components, self.max_components

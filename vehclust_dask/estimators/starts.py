@@ -119,9 +119,7 @@ class DrawPass:
 
     def merge(self, left: Draw, right: Draw) -> Draw:
         """Draw from two draws."""
-        both = Draw(
-            np.concatenate([left.keys, right.keys]), np.concatenate([left.X, right.X])
-        )
+        both = Draw(np.concatenate([left.keys, right.keys]), np.concatenate([left.X, right.X]))
         return both.keep(self.m)
 
 

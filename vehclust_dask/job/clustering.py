@@ -195,9 +195,7 @@ def _daskml_batches(
 ) -> LloydState:
     from vehclust_dask.estimators import daskml
 
-    found = [
-        daskml.minibatch_kmeans(rows, k, spec.batch_size, work.seed) for k in spec.n_clusters
-    ]
+    found = [daskml.minibatch_kmeans(rows, k, spec.batch_size, work.seed) for k in spec.n_clusters]
     return _finished([c for c, _ in found], [n for _, n in found])
 
 
@@ -218,9 +216,9 @@ _FINDERS: dict[tuple[str, str], _Finder] = {
 def save_state(file: Path, state: LloydState) -> None:
     """Write a state, whole or not at all."""
     beside = file.with_name(f".{file.name}")
-    centers = {f"centers_{i}": c for i, c in enumerate(state.centers)}
+    arrays: dict[str, Any] = {f"centers_{i}": c for i, c in enumerate(state.centers)}
     with open(beside, "wb") as out:
-        np.savez(out, done=state.done, converged=state.converged, n_iter=state.n_iter, **centers)
+        np.savez(out, done=state.done, converged=state.converged, n_iter=state.n_iter, **arrays)
     beside.replace(file)
 
 
@@ -229,9 +227,7 @@ def load_state(file: Path) -> LloydState:
     with np.load(file, allow_pickle=False) as stored:
         done = stored["done"].tolist()
         centers = [stored[f"centers_{i}"] for i in range(len(done))]
-        return LloydState(
-            centers, done, stored["converged"].tolist(), stored["n_iter"].tolist()
-        )
+        return LloydState(centers, done, stored["converged"].tolist(), stored["n_iter"].tolist())
 
 
 def _assign_rows(
@@ -287,7 +283,8 @@ def _load(study: StudySpec, spec: ClusterSpec, step: Step) -> Clustered:
         centers=state.centers,
         inertia=np.asarray(facts["inertia"]),
         matrices={
-            what: Matrix.from_json(record, step.folder) for what, record in facts["matrices"].items()
+            what: Matrix.from_json(record, step.folder)
+            for what, record in facts["matrices"].items()
         },
         step=step,
     )

@@ -87,9 +87,7 @@ class _Wanted:
     block_rows: int
 
 
-def convert(
-    data: DataSpec, workdir: Path, *, say: Say, verify: bool = False
-) -> Dataset:
+def convert(data: DataSpec, workdir: Path, *, say: Say, verify: bool = False) -> Dataset:
     """Convert what is not yet converted and return the data set.
 
     Parameters
@@ -279,9 +277,7 @@ def _set_folder(folder: Path, name: str) -> Path:
     return folder / f"{name}.zarr"
 
 
-def _part(
-    folder: Path, name: str, wanted: _Wanted, compress: str, say: Say, verify: bool
-) -> Part:
+def _part(folder: Path, name: str, wanted: _Wanted, compress: str, say: Say, verify: bool) -> Part:
     """Find or convert one part."""
     set_folder = _set_folder(folder, name)
     part = find_part(set_folder, wanted.fingerprint)
@@ -316,9 +312,7 @@ def _verified(part: Part, wanted: _Wanted, name: str, say: Say) -> Part:
     grid = RowGrid((part.rows,), part.block_rows)
     writer = PartWriter(str(part.folder), grid, part.n_features)
     if wanted.order is not None:
-        writer = PartWriter(
-            str(part.folder), grid, part.n_features, str(part.folder / "order.npy")
-        )
+        writer = PartWriter(str(part.folder), grid, part.n_features, str(part.folder / "order.npy"))
     digests = map_rows(grid, block_digest, wanted.source, writer, name=f"verify-{name}")
     whole = hashlib.sha256(f"{part.rows} x {part.n_features}".encode())
     for digest in digests:

@@ -59,7 +59,9 @@ def examine(workdir: str) -> Findings:
         found.note(False, str(error))
     began = time.perf_counter()
     _warm()
-    found.note(True, f"kernels are compiled ({time.perf_counter() - began:.1f} s), kept in {_cache()}")
+    found.note(
+        True, f"kernels are compiled ({time.perf_counter() - began:.1f} s), kept in {_cache()}"
+    )
     port = free_port(8787)
     found.note(True, f"the dashboard would be at http://127.0.0.1:{port}/status")
     return found

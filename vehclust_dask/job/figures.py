@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,21 +85,21 @@ def _curves(
         pca = result.reduced.pca
         if pca is None or pca.spectrum_.sum() <= 0:
             continue
-        curves[result.spec.name] = np.minimum(np.cumsum(pca.spectrum_) / pca.spectrum_.sum(), 1.0)
+        curve = np.minimum(np.cumsum(pca.spectrum_) / pca.spectrum_.sum(), 1.0)
+        # dask-ml's PCA knows the kept part of the spectrum only: no more of it is drawn.
+        known = len(curve) if result.spec.reduce.engine == "vehclust" else pca.n_components_
+        curves[result.spec.name] = curve[:known]
         chosen[result.spec.name] = pca.n_components_
     if curves:
         write_figure(
             ExplainedVariance(curves, chosen, synthetic=synthetic), folder, "explained-variance"
         )
     for study, part in scores.groupby("study", sort=False):
-        title = f"{study}: scores against the number of clusters"
-        display = ScoresAgainstK(part, title=title, synthetic=synthetic)
+        display = ScoresAgainstK(part, synthetic=synthetic)
         write_figure(display, folder, f"scores-{study}")
 
 
-def _animation(
-    folder: Path, result: StudyResult, paths: list[str] | None, synthetic: bool
-) -> None:
+def _animation(folder: Path, result: StudyResult, paths: list[str] | None, synthetic: bool) -> None:
     """Draw the first two columns over k, for the clustering with the most numbers of clusters."""
     from vehclust_dask.report.animation import animate_over_k
     from vehclust_dask.report.chosen import photo_order
@@ -145,7 +146,7 @@ def _sheets(
     order = photo_order(paths)
     for clustered, k in _with_sheets(result, report):
         out = folder / "sheets" / result.spec.name / f"{clustered.name}-k{k}"
-        shared = {
+        shared: dict[str, Any] = {
             "n_clusters": k,
             "title": f"{result.spec.name} / {clustered.name} / k = {k}",
             "synthetic": dataset.synthetic,

@@ -143,7 +143,12 @@ def _study_steps(
         kept = min(study.reduce.max_components or study.reduce.n_components or width, width)
         square = 8 * width * width
         yield PlannedStep(
-            f"{study.name}: moments", view, width, len(view.leaves()), 3 * block + 5 * square, square
+            f"{study.name}: moments",
+            view,
+            width,
+            len(view.leaves()),
+            3 * block + 5 * square,
+            square,
         )
         yield PlannedStep(f"{study.name}: components", view, width, 1, 5 * square, 8 * kept * width)
     grid = RowGrid(rows, block_rows) if block_rows else RowGrid.for_width(rows, kept)
@@ -177,4 +182,3 @@ def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
         4 * block * width + max(2 * state, places) + products + 8 * k * width * 2,
         grid.n_rows * n * 12,
     )
-

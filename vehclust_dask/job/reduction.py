@@ -151,7 +151,8 @@ def _daskml_components(study: StudySpec, view: RowsView, work: Work) -> Step:
             "share of variance"
         )
     count = min(wanted.n_components, view.n_features)
-    params = {"n_components": count, "scale": _column_scale(study.scale), "engine": "dask-ml"}
+    scale = _column_scale(study.scale)
+    params = {"n_components": count, "scale": scale, "engine": "dask-ml"}
     step = work.step("pca", params | {"seed": work.seed}, view.digest)
 
     def compute(folder: Path) -> dict[str, Any]:
@@ -159,12 +160,12 @@ def _daskml_components(study: StudySpec, view: RowsView, work: Work) -> Step:
 
         shift = np.zeros(view.n_features)
         factor = np.ones(view.n_features)
-        if params["scale"] != "none":
+        if scale != "none":
             shift, factor = column_factors(
-                load_moments(gather_moments(study, view, work).folder / MOMENTS), params["scale"]
+                load_moments(gather_moments(study, view, work).folder / MOMENTS), scale
             )
         found = incremental_pca(view, count, shift, factor, work.seed)
-        pca = PCA(count, scale=params["scale"])
+        pca = PCA(count, scale=scale)
         rest = found.total_variance - found.variances.sum()
         hidden = view.n_features - count
         tail = np.full(hidden, max(rest, 0.0) / hidden) if hidden else np.empty(0)
@@ -181,9 +182,7 @@ def _daskml_components(study: StudySpec, view: RowsView, work: Work) -> Step:
     return work.ensure(step, f"{study.name}: components by dask-ml", compute)
 
 
-def _scaled_only(
-    study: StudySpec, view: RowsView, work: Work, block_rows: int | None
-) -> Reduced:
+def _scaled_only(study: StudySpec, view: RowsView, work: Work, block_rows: int | None) -> Reduced:
     """Keep the columns: nothing is written where nothing changes."""
     scale = _column_scale(study.scale)
     if scale == "none":

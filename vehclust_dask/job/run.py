@@ -97,7 +97,10 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
 
     A data set that is whole is found without starting a Dask cluster.
     """
-    with stopping_cleanly(), owner_lock(_dataset_lock(spec, asked), f"data set {spec.data.dataset}"):
+    with (
+        stopping_cleanly(),
+        owner_lock(_dataset_lock(spec, asked), f"data set {spec.data.dataset}"),
+    ):
         found = None if asked.verify else find_converted(spec.data, asked.workdir, say=teller.say)
         if found is not None:
             return found
@@ -120,7 +123,10 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
     VehclustError
         Whatever a person can mend, in one sentence.
     """
-    with stopping_cleanly(), owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"):
+    with (
+        stopping_cleanly(),
+        owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"),
+    ):
         plan_job(spec, asked.workdir).check(asked.workdir)
         found = _finished_run(spec, asked, teller)
         if found is not None:
@@ -158,7 +164,13 @@ def _finished_run(spec: JobSpec, asked: Asked, teller: Teller) -> Path | None:
 
 def run_folder(spec: JobSpec, dataset: Dataset, workdir: Path) -> Path:
     """Return where the run of a job on just these data lies."""
-    whole = [spec.canonical(), dataset.digest, list(dataset.dropped), vars(spec.report), __version__]
+    whole = [
+        spec.canonical(),
+        dataset.digest,
+        list(dataset.dropped),
+        vars(spec.report),
+        __version__,
+    ]
     return workdir / "runs" / f"{spec.name}-{digest_of(whole)[:12]}"
 
 
@@ -213,9 +225,7 @@ def _study(study: StudySpec, spec: JobSpec, dataset: Dataset, work: Work) -> Stu
     return StudyResult(study, view, reduced, clusterings, study.featured)
 
 
-def _tables(
-    folder: Path, results: list[StudyResult], dataset: Dataset, work: Work
-) -> pd.DataFrame:
+def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Work) -> pd.DataFrame:
     """Write the tables of all studies; return the scores of all clusterings."""
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
@@ -224,9 +234,7 @@ def _tables(
     for result in results:
         for one in result.clusterings:
             scores = score_rows(one, result.reduced, work)
-            frames.append(
-                score_columns(one, result.reduced, scores, judge_rows(one, known, work))
-            )
+            frames.append(score_columns(one, result.reduced, scores, judge_rows(one, known, work)))
             sizes = cluster_sizes(one, work)
             sizes.to_parquet(tables / f"clusters-{one.study}-{one.name}.parquet", index=False)
         if result.clusterings and result.featured is not None:
@@ -332,7 +340,9 @@ def cpu_kernels() -> list[str]:
 
     return sorted(
         {
-            canonical_json([pool.get("internal_api"), pool.get("architecture"), pool.get("version")])
+            canonical_json(
+                [pool.get("internal_api"), pool.get("architecture"), pool.get("version")]
+            )
             for pool in threadpool_info()
             if pool.get("user_api") == "blas"
         }

@@ -54,7 +54,7 @@ class MeansPass:
         if summary is None:
             k = int(self.offsets[-1])
             summary = np.zeros((k, self.width), np.int64), np.zeros(k, np.int64)
-        labels = self.labels.read(span.index)
+        labels = self.labels.read(span.block)
         after = np.ascontiguousarray(labels.T, dtype=np.int32)
         before = np.full_like(after, -1)
         add_changes(X, before, after, self.offsets, self.scale, *summary)
@@ -76,7 +76,7 @@ class SpreadPass:
 
     def fold(self, summary: Spread | None, X: NDArray[np.float32], span: Span) -> Spread:
         """Add a block."""
-        labels = self.labels.read(span.index).astype(np.int32)
+        labels = self.labels.read(span.block).astype(np.int32)
         mine = spread_of(X, labels, self.offsets, self.means)
         return mine if summary is None else summary.plus(mine)
 
@@ -122,9 +122,7 @@ def cluster_sizes(clustered: Clustered, work: Work) -> pd.DataFrame:
     return pd.read_parquet(step.folder / CLUSTERS)
 
 
-def _score_table(
-    clustered: Clustered, offsets: I64, means: F64, spread: Spread
-) -> pd.DataFrame:
+def _score_table(clustered: Clustered, offsets: I64, means: F64, spread: Spread) -> pd.DataFrame:
     rows = []
     for s, k in enumerate(clustered.ks):
         part = slice(int(offsets[s]), int(offsets[s + 1]))
@@ -133,7 +131,9 @@ def _score_table(
             {
                 "k": k,
                 "inertia": float(clustered.inertia[s]),
-                "calinski_harabasz": calinski_harabasz(counts, means[part], spread.sq_distance[part]),
+                "calinski_harabasz": calinski_harabasz(
+                    counts, means[part], spread.sq_distance[part]
+                ),
                 "davies_bouldin": davies_bouldin(counts, means[part], spread.distance[part]),
                 "smallest": int(counts[counts > 0].min()),
                 "largest": int(counts.max()),
@@ -143,9 +143,7 @@ def _score_table(
     return pd.DataFrame(rows)
 
 
-def _cluster_table(
-    clustered: Clustered, offsets: I64, means: F64, spread: Spread
-) -> pd.DataFrame:
+def _cluster_table(clustered: Clustered, offsets: I64, means: F64, spread: Spread) -> pd.DataFrame:
     frames = []
     for s, k in enumerate(clustered.ks):
         part = slice(int(offsets[s]), int(offsets[s + 1]))
@@ -183,7 +181,7 @@ class Known:
 
     @classmethod
     def of(cls, samples: pd.DataFrame, dropped: tuple[int, ...]) -> Known:
-        """Number the values of the rows that are kept."""
+        """Turn the values of the kept rows into numbers."""
         kept = samples.drop(index=list(dropped)) if dropped else samples
         group = None
         if "group" in kept:

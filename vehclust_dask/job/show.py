@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,13 @@ def run_record(folder: Path) -> dict[str, Any]:
     """Return a run as plain values: its manifest, its folder, its scores."""
     scores = folder / "tables" / "scores.parquet"
     table = pd.read_parquet(scores) if scores.exists() else pd.DataFrame()
-    rows = [
-        {key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")
-    ]
-    return {"run": folder.name, "folder": str(folder), **read_json(folder / MANIFEST), "scores": rows}
+    rows = [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    return {
+        "run": folder.name,
+        "folder": str(folder),
+        **read_json(folder / MANIFEST),
+        "scores": rows,
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -141,7 +145,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Set rows in columns: text to the left, numbers to the right."""
     widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
     numeric = [all(_is_number(row[c]) for row in rows[1:]) for c in range(len(rows[0]))]
@@ -182,7 +186,9 @@ def _where(folder: Path, workdir: Path, manifest: dict[str, Any]) -> list[str]:
     if manifest["dataset"]["synthetic"]:
         lines.append("these data are synthetic: for trying out, not for findings")
     lines.append("next")
-    lines.append(f"  vehclust export csv {folder.name} --workdir {_near(workdir)}: path,cluster files")
+    lines.append(
+        f"  vehclust export csv {folder.name} --workdir {_near(workdir)}: path,cluster files"
+    )
     notes = workdir / "notes" / f"{manifest['job']}.csv"
     if notes.exists():
         lines.append(f"  {_near(notes)}: write what you see; it stays with later runs")

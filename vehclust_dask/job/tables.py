@@ -92,7 +92,9 @@ def read_notes(file: Path) -> pd.DataFrame:
     """Read the notes a person wrote; none at first."""
     if not file.exists():
         return pd.DataFrame(columns=[*KEYS, *NOTES])
-    notes = pd.read_csv(file, dtype={"study": str, "clustering": str, "k": int}, keep_default_na=False)
+    notes = pd.read_csv(
+        file, dtype={"study": str, "clustering": str, "k": int}, keep_default_na=False
+    )
     for column in NOTES:
         if column not in notes:
             notes[column] = ""

@@ -97,7 +97,9 @@ def score_error(n_features: int, norms: F64, longest: float) -> F32:
 
 
 @njit
-def scan_scores(P: Any, half: Any, first: int, last: int, best: Any, second: Any, which: Any) -> None:
+def scan_scores(
+    P: Any, half: Any, first: int, last: int, best: Any, second: Any, which: Any
+) -> None:
     """Find the smallest and the second smallest score of every row among centers first..last.
 
     Parameters
@@ -135,7 +137,16 @@ def scan_scores(P: Any, half: Any, first: int, last: int, best: Any, second: Any
 
 @njit
 def settle_ties(
-    X: Any, C: Any, P: Any, half: Any, first: int, last: int, best: Any, second: Any, error: Any, which: Any
+    X: Any,
+    C: Any,
+    P: Any,
+    half: Any,
+    first: int,
+    last: int,
+    best: Any,
+    second: Any,
+    error: Any,
+    which: Any,
 ) -> int:
     """Decide in float64 every row whose two best scores are closer than their error; ties: lowest index.
 

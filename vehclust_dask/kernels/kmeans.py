@@ -13,6 +13,7 @@ Two things make a pass cheap without changing any label:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -84,9 +85,9 @@ def quantum_scale(largest: float, n_samples: int) -> float:
     n_samples : int
         Rows that may be added up.
     """
-    _, exponent = np.frexp(max(largest, np.finfo(np.float32).tiny))
+    _, exponent = math.frexp(max(largest, float(np.finfo(np.float32).tiny)))
     headroom = int(n_samples).bit_length()
-    return float(2.0 ** np.clip(62 - headroom - int(exponent), -1000, 1000))
+    return float(2.0 ** np.clip(62 - headroom - exponent, -1000, 1000))
 
 
 @dataclass
@@ -141,7 +142,9 @@ class BlockState:
 
 
 @njit
-def _move_bounds(labels: Any, upper: Any, lower: Any, moved: Any, half_gap: Any, unsure: Any) -> int:
+def _move_bounds(
+    labels: Any, upper: Any, lower: Any, moved: Any, half_gap: Any, unsure: Any
+) -> int:
     """Follow the centers' moves; list the rows whose nearest center is no longer certain."""
     first = second = np.float32(0.0)
     at = -1
@@ -190,7 +193,15 @@ def _tighten(
 
 @njit
 def _take_scores(
-    rows: Any, norms: Any, error: Any, best: Any, second: Any, which: Any, labels: Any, upper: Any, lower: Any
+    rows: Any,
+    norms: Any,
+    error: Any,
+    best: Any,
+    second: Any,
+    which: Any,
+    labels: Any,
+    upper: Any,
+    lower: Any,
 ) -> int:
     """Write labels and bounds of measured rows; return how many rows changed their center."""
     changed = 0
@@ -431,7 +442,15 @@ class Assignment(NamedTuple):
 
 @njit
 def _scan_two(
-    P: Any, half: Any, first: int, last: int, low: Any, high: Any, third: Any, which: Any, runner: Any
+    P: Any,
+    half: Any,
+    first: int,
+    last: int,
+    low: Any,
+    high: Any,
+    third: Any,
+    which: Any,
+    runner: Any,
 ) -> None:
     """Find the three smallest scores of every row and the positions of the first two."""
     n = P.shape[1]
@@ -539,12 +558,15 @@ class Farthest(NamedTuple):
     def keep(self, m: int) -> Farthest:
         """Keep the m farthest."""
         order = np.lexsort((self.rows, -self.sq_dist))[:m]
-        return Farthest(*(a[order] for a in self))
+        return Farthest(self.sq_dist[order], self.rows[order], self.labels[order], self.X[order])
 
     def merge(self, other: Farthest, m: int) -> Farthest:
         """Return the m farthest of both."""
         return Farthest(
-            *(np.concatenate(pair) for pair in zip(self, other, strict=True))
+            np.concatenate([self.sq_dist, other.sq_dist]),
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.X, other.X]),
         ).keep(m)
 
 

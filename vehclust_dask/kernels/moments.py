@@ -87,7 +87,7 @@ def triangle_of(X: F32) -> Moments:
 
 def _square_r(A: F64) -> F64:
     """Return R of the QR decomposition with as many rows as columns."""
-    R = np.linalg.qr(A, mode="r")
+    R: F64 = np.asarray(np.linalg.qr(A, mode="r"))
     missing = A.shape[1] - R.shape[0]
     return np.vstack([R, np.zeros((missing, A.shape[1]))]) if missing > 0 else R
 

@@ -58,7 +58,7 @@ def _draw(nearest: F32, draws: int, rng: np.random.Generator) -> NDArray[np.int6
 
 def _distances(rows: F32, norms: F32, chosen: NDArray[np.int64]) -> F32:
     """Return squared distances of some rows to all rows, shape (len(chosen), n_samples)."""
-    D: F32 = (rows[chosen] * np.float32(-2)) @ rows.T
+    D: F32 = np.matmul(rows[chosen] * np.float32(-2), rows.T)
     D += norms
     D += norms[chosen, None]
     np.maximum(D, np.float32(0), out=D)

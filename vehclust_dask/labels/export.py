@@ -44,7 +44,9 @@ def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: 
     names = table.schema_arrow.names
     if column not in names:
         allowed = [n for n in names if n not in ("row", "path", "second", "sq_dist", "margin")]
-        raise RunMissing(f"study '{study}' has no clustering '{column}'; {nearest(column, allowed)}")
+        raise RunMissing(
+            f"study '{study}' has no clustering '{column}'; {nearest(column, allowed)}"
+        )
     key = "path" if "path" in names else "row"
     file = out
     if out.suffix.lower() != ".csv":

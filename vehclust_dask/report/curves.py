@@ -324,7 +324,7 @@ _Looks = dict[tuple[str, str], _Look]
 def _looks(frame: pd.DataFrame) -> _Looks:
     """Give every method a colour and a marker, every engine a kind of line."""
     methods = sorted(frame["method"].unique())
-    engines = sorted(frame["engine"].unique(), key=lambda engine: (engine != "ours", engine))
+    engines = sorted(frame["engine"].unique(), key=lambda engine: (engine != "vehclust", engine))
     pairs = sorted(
         set(zip(frame["method"], frame["engine"], strict=True)),
         key=lambda pair: (methods.index(pair[0]), engines.index(pair[1])),

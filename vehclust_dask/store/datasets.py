@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from vehclust_dask.kernels.columns import ColumnStats, column_stats, merge_columns
 from vehclust_dask.records import RowGrid, Span
-from vehclust_dask.store.folders import PARTIAL, digest_of, publish, read_json, write_bytes, write_json
+from vehclust_dask.store.folders import (
+    PARTIAL,
+    digest_of,
+    publish,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from vehclust_dask.store.matrices import Matrix, create_array
 
 ARRAY = "X"
@@ -30,9 +37,15 @@ class RowSource(Protocol):
     """What a part is converted from (see `store.sources`)."""
 
     @property
-    def n_rows(self) -> int: ...
+    def n_rows(self) -> int:
+        """Return the number of rows."""
+        ...
+
     @property
-    def n_features(self) -> int: ...
+    def n_features(self) -> int:
+        """Return the number of columns."""
+        ...
+
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows ``start`` to ``stop``."""
         ...
@@ -204,7 +217,9 @@ def begin_part(
         order_file = partial / "order.npy"
         np.save(order_file, order)
     grid = RowGrid((n_rows,), block_rows)
-    return PartWriter(str(partial), grid, n_features, None if order_file is None else str(order_file))
+    return PartWriter(
+        str(partial), grid, n_features, None if order_file is None else str(order_file)
+    )
 
 
 def finish_part(folder: Path, writer: PartWriter, fingerprint: dict[str, Any]) -> Part:

@@ -66,7 +66,9 @@ class Matrix:
     def is_written(self, i: int) -> bool:
         """Say whether block ``i`` is on storage."""
         span = self.grid.span(i)
-        return (Path(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0").exists()
+        return (
+            Path(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0"
+        ).exists()
 
     def check_whole(self) -> None:
         """Refuse a matrix with blocks missing: they would read as fill values without a word."""

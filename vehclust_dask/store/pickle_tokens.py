@@ -121,23 +121,12 @@ _ALL = bytes(range(256))
 _REMEDY = "; save the matrix with numpy.save or as parquet"
 #: Opcodes of real pickles that arrays do not need, and what to say of them.
 REFUSED = {
-    ord("P"): "asks for an object by a persistent id" + _REMEDY,
-    ord("Q"): "asks for an object by a persistent id" + _REMEDY,
-    ord("i"): "would run code: it builds an object of a class" + _REMEDY,
-    ord("o"): "would run code: it builds an object of a class" + _REMEDY,
-    0x81: "would run code: it builds an object of a class" + _REMEDY,
-    0x92: "would run code: it builds an object of a class" + _REMEDY,
-    0x82: "asks for an object of the extension registry" + _REMEDY,
-    0x83: "asks for an object of the extension registry" + _REMEDY,
-    0x84: "asks for an object of the extension registry" + _REMEDY,
-    0x8F: "holds a set, not arrays" + _REMEDY,
-    0x90: "holds a set, not arrays" + _REMEDY,
-    0x91: "holds a set, not arrays" + _REMEDY,
-    0x97: "keeps its data in out-of-band buffers, which are not in the file" + _REMEDY,
-    0x98: "keeps its data in out-of-band buffers, which are not in the file" + _REMEDY,
-    ord("0"): "uses an opcode that arrays do not need (POP)" + _REMEDY,
-    ord("1"): "uses an opcode that arrays do not need (POP_MARK)" + _REMEDY,
-    ord("2"): "uses an opcode that arrays do not need (DUP)" + _REMEDY,
+    **dict.fromkeys(b"PQ", "asks for an object by a persistent id" + _REMEDY),
+    **dict.fromkeys(b"io\x81\x92", "would run code: it builds an object of a class" + _REMEDY),
+    **dict.fromkeys(b"\x82\x83\x84", "asks for an object of the extension registry" + _REMEDY),
+    **dict.fromkeys(b"\x8f\x90\x91", "holds a set, not arrays" + _REMEDY),
+    **dict.fromkeys(b"\x97\x98", "keeps its data in out-of-band buffers" + _REMEDY),
+    **dict.fromkeys(b"012", "uses an opcode that arrays do not need" + _REMEDY),
 }
 _TABLE = [_SHAPES.get(code, (_UNKNOWN, 0, False, "")) for code in range(256)]
 for _code in REFUSED:

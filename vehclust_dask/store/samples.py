@@ -75,7 +75,9 @@ def _truth(paths: list[str], file: Path, columns: Sequence[str]) -> dict[str, pd
     try:
         known = pd.read_csv(file, dtype="string", keep_default_na=False)
     except FileNotFoundError:
-        raise BadInput(f"there is no truth file {file}; correct data.truth or leave it out") from None
+        raise BadInput(
+            f"there is no truth file {file}; correct data.truth or leave it out"
+        ) from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read as CSV: {error}") from None
     key = find_column(known.columns)

@@ -106,14 +106,19 @@ class ChunkedSource:
             self._copy(_zarr_array(self.file, self.array), out, start)
             return out
         with _hdf5_file(self.file) as container:
-            if self.array not in container:
-                refuse(self.file, f"changed since it was opened: '{self.array}' is gone")
-            self._copy(container[self.array], out, start)
+            self._copy(self._dataset(container), out, start)
         return out
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return rows in any order: ndarray of shape (len(rows), n_features), float32."""
         return take_rows(self, rows, _MAX_GAP)
+
+    def _dataset(self, container: Any) -> Any:
+        try:
+            return container[self.array]
+        except (KeyError, ValueError, OSError, RuntimeError) as error:
+            message = f"{self.file} has no readable '{self.array}' any more: {error}"
+            raise BadInput(message) from error
 
     def _copy(self, array: Any, out: NDArray[np.float32], start: int) -> None:
         if array.shape != (self.n_rows, self.n_features):

@@ -46,7 +46,9 @@ class RowsView:
     ) -> RowsView:
         """Join sets; the grid follows from the joined width unless ``block_rows`` is given."""
         bounds = np.cumsum([0, *sets[0].grid.part_rows])
-        lost = np.histogram(np.asarray(dropped, dtype=np.int64), bins=bounds)[0] if dropped else None
+        lost = (
+            np.histogram(np.asarray(dropped, dtype=np.int64), bins=bounds)[0] if dropped else None
+        )
         kept = tuple(
             int(n - (0 if lost is None else lost[p])) for p, n in enumerate(sets[0].grid.part_rows)
         )

@@ -1,0 +1,434 @@
+"""The verbs in this process and on two worker processes: the same values, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tests.strategies import F32, F64
+from vehclust_dask.blocks import (
+    DaskBlocks,
+    PrepareWorker,
+    Progress,
+    _Tree,
+    as_blocks,
+    client_for,
+    listening,
+    map_rows,
+    reduce_rows,
+    solo,
+    solos,
+    take_rows,
+)
+from vehclust_dask.cache import CACHE
+from vehclust_dask.errors import BadInput, VehclustError
+from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
+from vehclust_dask.kernels.moments import MomentsPass
+from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
+
+# Workers are processes of their own and cannot import this file.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+WIDTH = 6
+
+
+@dataclass(frozen=True)
+class FileBlocks:
+    """Rows in a .npy file: what a task reads by itself."""
+
+    file: str
+    grid: RowGrid
+    n_features: int = WIDTH
+
+    @classmethod
+    def of(cls, folder: Path, X: F32, block_rows: int) -> FileBlocks:
+        file = folder / "rows.npy"
+        np.save(file, X)
+        return cls(str(file), RowGrid((len(X),), block_rows), X.shape[1])
+
+    def read(self, i: int) -> F32:
+        span = self.grid.span(i)
+        rows: F32 = np.load(self.file)[span.row0 : span.row0 + span.n_rows]
+        return rows
+
+
+@dataclass(frozen=True)
+class SumPass:
+    """Sums in float32: any other order of additions gives other bits."""
+
+    fan_in: int = 3
+
+    def fold(self, summary: F32 | None, X: F32, span: Span) -> F32:
+        mine: F32 = X.sum(axis=0)
+        return mine if summary is None else summary + mine
+
+    def merge(self, left: F32, right: F32) -> F32:
+        return left + right
+
+
+@dataclass(frozen=True)
+class WordPass:
+    """Which blocks were folded, in which order."""
+
+    fan_in: int = 2
+
+    def fold(self, summary: str | None, X: F32, span: Span) -> str:
+        return f"{summary or ''}{span.block}:{span.row0}+{len(X)} "
+
+    def merge(self, left: str, right: str) -> str:
+        return left + right
+
+
+@dataclass(frozen=True)
+class KillingPass(SumPass):
+    """Ends its worker's process once, in the middle."""
+
+    marker: str = ""
+
+    def fold(self, summary: F32 | None, X: F32, span: Span) -> F32:
+        if span.block == 20 and not Path(self.marker).exists():
+            Path(self.marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fold(summary, X, span)
+
+
+@dataclass(frozen=True)
+class FailingPass(SumPass):
+    """Fails at a block."""
+
+    error: Exception | None = None
+
+    def fold(self, summary: F32 | None, X: F32, span: Span) -> F32:
+        if span.block == 3 and self.error is not None:
+            raise self.error
+        return super().fold(summary, X, span)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two worker processes of two threads."""
+    quiet = {"logging.distributed": "critical", "distributed.comm.timeouts.connect": "20s"}
+    with (
+        dask.config.set(quiet),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=2,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            worker_dashboard_address=None,
+            memory_limit=None,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def rows() -> F32:
+    # Sizes from 1e-4 to 1e4, so that the order of additions shows.
+    rng = np.random.default_rng(0)
+    values: F32 = (rng.standard_normal((700, WIDTH)) * 10 ** rng.uniform(-4, 4, (700, 1))).astype(
+        np.float32
+    )
+    return values
+
+
+def test_as_current__is_what_the_verbs_look_for(client: Client, tmp_path: Path, rows: F32) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 64)
+    assert client_for(blocks) is None
+    with client.as_current():
+        assert client_for(blocks) is client
+        assert client_for(None) is client
+        assert client_for(ArrayBlocks.of(rows)) is None
+
+
+@given(st.integers(1, 70), st.integers(2, 8))
+def test_tree__keeps_the_order_of_an_associative_merge(n: int, fan_in: int) -> None:
+    tree = _Tree(fan_in, "".join)
+    words = [f"{i}," for i in range(n)]
+    for word in words:
+        tree.add(word)
+    assert tree.close() == "".join(words)
+
+
+@pytest.mark.parametrize("fan_in", range(2, 9))
+def test_tree__merges_at_most_fan_in_at_a_time_for_every_number(fan_in: int) -> None:
+    for n in range(1, 71):
+        sizes: list[int] = []
+
+        def merge(parts: list[int], sizes: list[int] = sizes) -> int:
+            sizes.append(len(parts))
+            return sum(parts)
+
+        tree = _Tree(fan_in, merge)
+        for _ in range(n):
+            tree.add(1)
+        assert tree.close() == n
+        assert all(2 <= size <= fan_in for size in sizes)
+
+
+@given(st.integers(1, 600), st.sampled_from([1, 2, 16]))
+def test_reduce_rows__folds_every_block_once_in_order(n: int, block_rows: int) -> None:
+    blocks = ArrayBlocks.of(np.zeros((n, 2), np.float32), block_rows)
+    words = reduce_rows(blocks, WordPass(), name="words")
+    wanted = [f"{s.block}:{s.row0}+{s.n_rows} " for s in blocks.grid.spans()]
+    assert words == "".join(wanted)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("block_rows", [700, 128, 23, 16, 4])
+@pytest.mark.parametrize("fan_in", [2, 3, 8])
+def test_reduce_rows__two_processes_give_the_same_bytes(
+    client: Client, tmp_path: Path, rows: F32, block_rows: int, fan_in: int
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, block_rows)
+    alone = reduce_rows(blocks, SumPass(fan_in), name="sum")
+    in_memory = reduce_rows(ArrayBlocks.of(rows, block_rows), SumPass(fan_in), name="sum")
+    with client.as_current():
+        together = reduce_rows(blocks, SumPass(fan_in), name="sum")
+    assert alone.tobytes() == in_memory.tobytes() == together.tobytes()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("triangular", [False, True])
+def test_reduce_rows__two_processes_give_the_same_moments(
+    client: Client, tmp_path: Path, rows: F32, triangular: bool
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 16)
+    alone = reduce_rows(blocks, MomentsPass(triangular), name="moments")
+    with client.as_current():
+        together = reduce_rows(blocks, MomentsPass(triangular), name="moments")
+    assert alone.scatter.tobytes() == together.scatter.tobytes()
+    assert alone.mean.tobytes() == together.mean.tobytes()
+
+
+@pytest.mark.cluster
+def test_reduce_rows__of_a_dask_array_is_that_of_the_numpy_array(client: Client, rows: F32) -> None:
+    X = np.tile(rows, (200, 1))
+    blocks = as_blocks(da.from_array(X, chunks=(5000, 2)))
+    assert isinstance(blocks, DaskBlocks)
+    assert blocks.grid == as_blocks(X).grid
+    assert blocks.grid.n_blocks > 1
+    wanted = reduce_rows(as_blocks(X), SumPass(), name="sum")
+    assert reduce_rows(blocks, SumPass(), name="sum").tobytes() == wanted.tobytes()
+    with client.as_current():
+        assert reduce_rows(blocks, SumPass(), name="sum").tobytes() == wanted.tobytes()
+
+
+@pytest.mark.cluster
+def test_lloyd__two_processes_give_the_same_centers(
+    client: Client, tmp_path: Path, rows: F32
+) -> None:
+    X = np.log1p(np.abs(rows))
+    blocks = FileBlocks.of(tmp_path, X, 16)
+    start = [X[:k].astype(np.float64) for k in (2, 5)]
+
+    def centers() -> list[F64]:
+        spread = RowRange.of(blocks, "t")
+        state = LloydState([c.copy() for c in start])
+        return lloyd(blocks, state, spread, tol=0, max_iter=20, name="t").centers
+
+    alone = centers()
+    with client.as_current():
+        together = centers()
+    assert [c.tobytes() for c in alone] == [c.tobytes() for c in together]
+
+
+@pytest.mark.cluster
+def test_reduce_rows__a_killed_worker_changes_nothing(
+    client: Client, tmp_path: Path, rows: F32
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 16)
+    marker = tmp_path / "killed"
+    wanted = reduce_rows(blocks, SumPass(), name="sum")
+    with client.as_current():
+        found = reduce_rows(blocks, KillingPass(marker=str(marker)), name="sum")
+    assert marker.exists()
+    assert found.tobytes() == wanted.tobytes()
+    client.wait_for_workers(2, timeout=30)
+
+
+@pytest.mark.cluster
+def test_reduce_rows__a_vehclust_error_in_a_task_arrives_as_itself(
+    client: Client, tmp_path: Path, rows: F32
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 64)
+    failing = FailingPass(error=BadInput("row 200 holds NaN"))
+    with pytest.raises(BadInput, match=r"^row 200 holds NaN$"):
+        reduce_rows(blocks, failing, name="sum")
+    with client.as_current(), pytest.raises(BadInput, match=r"^row 200 holds NaN$") as caught:
+        reduce_rows(blocks, failing, name="sum")
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.cluster
+def test_reduce_rows__leaves_that_are_merged_are_let_go(
+    client: Client, tmp_path: Path, rows: F32
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 16)
+    kept: list[int] = []
+
+    def listen(progress: Progress) -> None:
+        """Wait at the last leaf until merges have caught up, then see what is still held."""
+        end = time.monotonic() + 5
+        while progress.done == progress.total:
+            keys = {str(k) for held in client.has_what().values() for k in held}
+            kept.append(len([k for k in keys if k.startswith("let-go") and "merge" not in k]))
+            if kept[-1] <= 4 or time.monotonic() > end:
+                return
+            time.sleep(0.1)
+
+    with client.as_current(), listening(listen):
+        reduce_rows(blocks, SumPass(2), name="let-go")
+    assert len(blocks.grid.leaves()) == 22
+    # The reduction itself, and the leaves at the ends of the tree.
+    assert kept[-1] <= 4, "large summaries would fill the workers' memory"
+
+
+def scaled(i: int, span: Span, blocks: Blocks, factor: float) -> tuple[int, int, F32]:
+    return i, span.row0, blocks.read(i) * factor
+
+
+@pytest.mark.cluster
+def test_map_rows__results_are_in_order(client: Client, tmp_path: Path, rows: F32) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 8)
+    alone = map_rows(blocks.grid, scaled, blocks, 2.0, name="scale", on=blocks)
+    with client.as_current():
+        together = map_rows(blocks.grid, scaled, blocks, 2.0, name="scale", on=blocks)
+    for results in (alone, together):
+        assert [r[:2] for r in results] == [(s.block, s.row0) for s in blocks.grid.spans()]
+        np.testing.assert_array_equal(np.concatenate([r[2] for r in results]), rows * 2)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("on_cluster", [False, True])
+def test_progress__counts_to_the_end_once(
+    client: Client, tmp_path: Path, rows: F32, on_cluster: bool
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 8)
+    heard: list[Progress] = []
+    with listening(heard.append):
+        if on_cluster:
+            with client.as_current():
+                map_rows(blocks.grid, scaled, blocks, 1.0, name="map", on=blocks)
+                reduce_rows(blocks, SumPass(), name="reduce")
+                solos(multiplied, [(1,), (2,), (3,)], 2, name="solos")
+        else:
+            map_rows(blocks.grid, scaled, blocks, 1.0, name="map", on=blocks)
+            reduce_rows(blocks, SumPass(), name="reduce")
+            solos(multiplied, [(1,), (2,), (3,)], 2, name="solos")
+    map_rows(blocks.grid, scaled, blocks, 1.0, name="unheard", on=ArrayBlocks.of(rows))
+    n_blocks, n_leaves = blocks.grid.n_blocks, len(blocks.grid.leaves())
+    for name, total in (("map", n_blocks), ("reduce", n_leaves), ("solos", 3)):
+        events = [(p.done, p.total) for p in heard if p.name == name]
+        assert events == [(i + 1, total) for i in range(total)]
+    assert {p.name for p in heard} == {"map", "reduce", "solos"}
+
+
+def multiplied(a: Any, b: Any) -> Any:
+    return a * b
+
+
+def process_of(_: int) -> int:
+    return os.getpid()
+
+
+@pytest.mark.cluster
+def test_solos__results_are_in_order(client: Client) -> None:
+    calls = [(i,) for i in range(17)]
+    assert solos(multiplied, calls, 3, name="times") == [3 * i for i in range(17)]
+    assert solo(multiplied, 6, 7, name="times") == 42
+    with client.as_current():
+        assert solos(multiplied, calls, 3, name="times") == [3 * i for i in range(17)]
+        assert solo(multiplied, 6, 7, name="times") == 42
+        assert os.getpid() not in solos(process_of, [(1,), (2,)], name="where")
+        # Rows in memory are worked on where they are.
+        here = ArrayBlocks.of(np.zeros((2, 2), np.float32))
+        assert solos(process_of, [(1,)], name="where", on=here) == [os.getpid()]
+
+
+def fail(message: str) -> None:
+    raise VehclustError(message)
+
+
+@pytest.mark.cluster
+def test_map_rows_and_solos__errors_arrive_as_themselves(client: Client, rows: F32) -> None:
+    grid = RowGrid((10,), 4)
+    for _ in range(2):
+        with pytest.raises(VehclustError, match=r"^too bad$"):
+            solo(fail, "too bad", name="fail")
+    with client.as_current():
+        with pytest.raises(VehclustError, match=r"^too bad$"):
+            solo(fail, "too bad", name="fail")
+        with pytest.raises(BadInput, match=r"^block 1$"):
+            map_rows(grid, fail_at, name="fail")
+
+
+def fail_at(i: int, span: Span) -> None:
+    if i == 1:
+        raise BadInput(f"block {i}")
+
+
+@pytest.mark.cluster
+def test_take_rows__any_rows_in_any_order(client: Client, tmp_path: Path, rows: F32) -> None:
+    wanted = np.array([699, 0, 5, 5, 350, 3, 0], np.int64)
+    handles: list[Blocks] = [
+        FileBlocks.of(tmp_path, rows, 16),
+        ArrayBlocks.of(rows, 16),
+        as_blocks(da.from_array(rows, chunks=(100, 3))),
+    ]
+    for blocks in handles:
+        np.testing.assert_array_equal(take_rows(blocks, wanted, name="take"), rows[wanted])
+        with client.as_current():
+            np.testing.assert_array_equal(take_rows(blocks, wanted, name="take"), rows[wanted])
+    nothing: NDArray[np.int64] = np.empty(0, np.int64)
+    assert take_rows(handles[0], nothing, name="take").shape == (0, WIDTH)
+
+
+def test_as_blocks__takes_what_it_is_given(tmp_path: Path, rows: F32) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 16)
+    assert as_blocks(blocks) is blocks
+    assert isinstance(as_blocks(rows), ArrayBlocks)
+    lazy = as_blocks(da.from_array(rows.astype(np.float64), chunks=(33, 6)))
+    assert isinstance(lazy, DaskBlocks)
+    np.testing.assert_array_equal(lazy.read(0), rows)
+    assert lazy.read(0).dtype == np.float32
+
+
+def test_as_blocks__refuses_a_dask_array_of_unknown_shape(rows: F32) -> None:
+    X = da.from_array(rows)
+    with pytest.raises(VehclustError, match="call compute_chunk_sizes"):
+        as_blocks(X[X[:, 0] > 0])
+    with pytest.raises(VehclustError, match="matrix"):
+        as_blocks(X[:, 0])
+
+
+def cache_limit(_: int) -> int:
+    return CACHE.limit
+
+
+@pytest.mark.cluster
+def test_prepare_worker__sets_the_cache_of_every_worker(client: Client) -> None:
+    plugin = pickle.loads(pickle.dumps(PrepareWorker(12345)))
+    client.register_plugin(plugin)
+    with client.as_current():
+        limits = solos(cache_limit, [(i,) for i in range(8)], name="limits")
+    assert limits == [12345] * 8
