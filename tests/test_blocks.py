@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.strategies import F32, F64
+from tests.two_processes import FileBlocks, two_processes
 from vehclust_dask.blocks import (
     DaskBlocks,
     PrepareWorker,
@@ -47,26 +47,6 @@ from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 WIDTH = 6
-
-
-@dataclass(frozen=True)
-class FileBlocks:
-    """Rows in a .npy file: what a task reads by itself."""
-
-    file: str
-    grid: RowGrid
-    n_features: int = WIDTH
-
-    @classmethod
-    def of(cls, folder: Path, X: F32, block_rows: int) -> FileBlocks:
-        file = folder / "rows.npy"
-        np.save(file, X)
-        return cls(str(file), RowGrid((len(X),), block_rows), X.shape[1])
-
-    def read(self, i: int) -> F32:
-        span = self.grid.span(i)
-        rows: F32 = np.load(self.file)[span.row0 : span.row0 + span.n_rows]
-        return rows
 
 
 @dataclass(frozen=True)
@@ -123,21 +103,7 @@ class FailingPass(SumPass):
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """Two worker processes of two threads."""
-    quiet = {"logging.distributed": "critical", "distributed.comm.timeouts.connect": "20s"}
-    with (
-        dask.config.set(quiet),
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=2,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            worker_dashboard_address=None,
-            memory_limit=None,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with two_processes() as client:
         yield client
 
 
@@ -194,8 +160,7 @@ def test_reduce_rows__folds_every_block_once_in_order(n: int, block_rows: int) -
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("block_rows", [700, 128, 23, 16, 4])
-@pytest.mark.parametrize("fan_in", [2, 3, 8])
+@pytest.mark.parametrize(("block_rows", "fan_in"), [(700, 2), (128, 3), (23, 2), (16, 8), (4, 3)])
 def test_reduce_rows__two_processes_give_the_same_bytes(
     client: Client, tmp_path: Path, rows: F32, block_rows: int, fan_in: int
 ) -> None:
@@ -238,13 +203,13 @@ def test_lloyd__two_processes_give_the_same_centers(
     client: Client, tmp_path: Path, rows: F32
 ) -> None:
     X = np.log1p(np.abs(rows))
-    blocks = FileBlocks.of(tmp_path, X, 16)
+    blocks = FileBlocks.of(tmp_path, X, 64)
     start = [X[:k].astype(np.float64) for k in (2, 5)]
 
     def centers() -> list[F64]:
         spread = RowRange.of(blocks, "t")
         state = LloydState([c.copy() for c in start])
-        return lloyd(blocks, state, spread, tol=0, max_iter=20, name="t").centers
+        return lloyd(blocks, state, spread, tol=0, max_iter=6, name="t").centers
 
     alone = centers()
     with client.as_current():

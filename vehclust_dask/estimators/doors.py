@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,12 @@ def _check_width(estimator: Any, n_features: int, reset: bool) -> None:
             f"X has {n_features} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input"
         )
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse a parameter that is no whole number of at least 1."""
+    if not isinstance(value, Integral) or value < 1:
+        raise BadInput(f"{name}={value!r}: give a whole number of at least 1")
 
 
 def by_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from vehclust_dask.blocks import reduce_rows
 from vehclust_dask.errors import BadInput
-from vehclust_dask.estimators.doors import by_rows, rows_in
+from vehclust_dask.estimators.doors import by_rows, check_count, rows_in
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.estimators.starts import best_of_sample, given_start, parallel_start
 from vehclust_dask.kernels.kmeans import Segments, assign
@@ -263,14 +263,14 @@ class KMeansSweep(BaseEstimator):
 
     def _ks(self, n_rows: int) -> list[int]:
         """Check the parameters; return the numbers of clusters, ascending."""
-        if isinstance(self.n_clusters, (str, Integral)):
+        if isinstance(self.n_clusters, str) or not isinstance(self.n_clusters, Iterable):
             raise BadInput(
                 f"n_clusters={self.n_clusters!r}: a sweep takes several, such as range(2, 51)"
             )
-        ks = sorted(set(self.n_clusters))
-        for k in ks:
-            if not isinstance(k, Integral) or k < 1:
-                raise BadInput(f"n_clusters={k!r}: give a whole number of at least 1")
+        asked = list(self.n_clusters)
+        for k in asked:
+            check_count("n_clusters", k)
+        ks = sorted({int(k) for k in asked})
         if not ks:
             raise BadInput("n_clusters is empty: give at least one number of clusters")
         if n_rows < ks[-1]:
@@ -278,10 +278,11 @@ class KMeansSweep(BaseEstimator):
                 f"n_clusters={ks[-1]} but there are {n_rows} rows (n_samples={n_rows}); "
                 f"lower it to {n_rows} or less"
             )
-        for name, low in (("n_init", 1), ("max_iter", 1), ("sample_size", 1), ("tol", 0)):
-            if getattr(self, name) < low:
-                raise BadInput(f"{name}={getattr(self, name)!r}: give at least {low}")
-        return [int(k) for k in ks]
+        for name in ("n_init", "max_iter", "sample_size"):
+            check_count(name, getattr(self, name))
+        if not isinstance(self.tol, Real) or not self.tol >= 0:
+            raise BadInput(f"tol={self.tol!r}: give a number of at least 0")
+        return ks
 
     def _starts(self, blocks: Blocks, ks: list[int], name: str) -> list[F64]:
         if not isinstance(self.init, str):

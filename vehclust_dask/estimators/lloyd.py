@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.blocks import reduce_rows
 from vehclust_dask.cache import CACHE
+from vehclust_dask.errors import BadInput
 from vehclust_dask.kernels.columns import ColumnPass
 from vehclust_dask.kernels.kmeans import (
     BlockState,
@@ -133,8 +134,19 @@ class RowRange:
 
     @classmethod
     def of(cls, blocks: Blocks, name: str) -> RowRange:
-        """Gather it in one pass."""
+        """Gather it in one pass; refuse rows that have no place.
+
+        Raises
+        ------
+        BadInput
+            If a row holds NaN or infinity.
+        """
         stats = reduce_rows(blocks, ColumnPass(), name=f"{name}-range")
+        if len(stats.bad_rows):
+            raise BadInput(
+                f"row {stats.bad_rows[0]} and {len(stats.bad_rows) - 1} others hold NaN or "
+                "infinity: drop them, or fill them in first"
+            )
         return cls(stats.n, float(np.mean(stats.m2 / max(stats.n, 1))), stats.largest)
 
 

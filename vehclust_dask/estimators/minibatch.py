@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.blocks import DaskBlocks, reduce_rows, solo
 from vehclust_dask.errors import BadInput
-from vehclust_dask.estimators.doors import rows_in
+from vehclust_dask.estimators.doors import check_count, rows_in
 from vehclust_dask.estimators.kmeans import InertiaPass, _CenterModel, _seed_of
 from vehclust_dask.estimators.starts import best_of_sample
 from vehclust_dask.kernels.kmeans import Segments, assign
@@ -60,6 +59,8 @@ class MiniBatchKMeans(_CenterModel):
     Attributes
     ----------
     cluster_centers_, labels_, inertia_, n_features_in_ : as in `KMeans`
+    n_iter_ : int
+        Passes over the rows that were begun.
     n_steps_ : int
         Batches used.
     """
@@ -120,11 +121,10 @@ class MiniBatchKMeans(_CenterModel):
             self.batch_size, self.max_iter, self.max_no_improvement, self.window_bytes, seed
         )
         if isinstance(blocks, DaskBlocks):
-            self.cluster_centers_, self.n_steps_ = run_batches(blocks, start, plan)
+            found = run_batches(blocks, start, plan)
         else:
-            self.cluster_centers_, self.n_steps_ = solo(
-                run_batches, blocks, start, plan, name=f"{name}-batches", on=blocks
-            )
+            found = solo(run_batches, blocks, start, plan, name=f"{name}-batches", on=blocks)
+        self.cluster_centers_, self.n_iter_, self.n_steps_ = found
         return self
 
     def _check(self, n_rows: int) -> None:
@@ -137,9 +137,7 @@ class MiniBatchKMeans(_CenterModel):
             "sample_size",
             "window_bytes",
         ):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise BadInput(f"{name}={value!r}: give a whole number of at least 1")
+            check_count(name, getattr(self, name))
         if n_rows < self.n_clusters:
             raise BadInput(
                 f"n_clusters={self.n_clusters} but there are {n_rows} rows (n_samples={n_rows}); "
@@ -147,7 +145,7 @@ class MiniBatchKMeans(_CenterModel):
             )
 
 
-def run_batches(blocks: Blocks, start: F64, plan: BatchPlan) -> tuple[F64, int]:
+def run_batches(blocks: Blocks, start: F64, plan: BatchPlan) -> tuple[F64, int, int]:
     """Move centers by batches until the running mean of the inertia stops falling.
 
     Parameters
@@ -159,8 +157,15 @@ def run_batches(blocks: Blocks, start: F64, plan: BatchPlan) -> tuple[F64, int]:
     Returns
     -------
     centers : ndarray of shape (n_clusters, n_features), float64
+    n_iter : int
+        Passes begun.
     n_steps : int
         Batches used.
+
+    Raises
+    ------
+    BadInput
+        If a batch holds NaN or infinity.
     """
     rng = np.random.default_rng([plan.seed, 0xBA])
     centers, weights = start.copy(), np.zeros(len(start))
@@ -168,16 +173,18 @@ def run_batches(blocks: Blocks, start: F64, plan: BatchPlan) -> tuple[F64, int]:
     smooth = min(1.0, SMOOTHING * plan.batch_size / (n + 1))
     running = lowest = np.inf
     idle = steps = 0
-    for _ in range(plan.max_iter):
+    for n_iter in range(1, plan.max_iter + 1):
         for batch in _batches(blocks, plan, rng):
             inertia = _move(centers, weights, batch)
+            if not np.isfinite(inertia):
+                raise BadInput("some rows hold NaN or infinity: drop them, or fill them in first")
             steps += 1
             running = inertia if running == np.inf else running + (inertia - running) * smooth
             idle = 0 if running < lowest else idle + 1
             lowest = min(lowest, running)
             if idle >= plan.max_no_improvement:
-                return centers, steps
-    return centers, steps
+                return centers, n_iter, steps
+    return centers, plan.max_iter, steps
 
 
 def _batches(blocks: Blocks, plan: BatchPlan, rng: np.random.Generator) -> Any:

@@ -95,7 +95,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add rows to those already seen and find the components of all of them."""
         self._check_parameters()
-        first = not hasattr(self, "moments_")
+        first = not hasattr(self, "components_")
+        if not first and not hasattr(self, "moments_"):
+            raise BadInput("this PCA was loaded without its moments: it transforms, or is fitted anew")
         blocks = rows_in(self, X, reset=first)
         moments = reduce_rows(blocks, self._pass(), name="pca")
         return self._solve(moments if first else merge_moments(self.moments_, moments))
@@ -121,14 +123,22 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def transform_block(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project one block, float32 in and out."""
         rows = unit_rows(X) if self.scale == "l2" else X
-        centered = rows - self.mean_.astype(np.float32)
-        Z: NDArray[np.float32] = centered @ self._weights()
+        mean = self.mean_.astype(np.float32)
+        Z: NDArray[np.float32] = (rows - mean) @ self._weights()
+        # Far from the origin the rounding of the mean is no small part of a spread.
+        Z += self.components_ @ ((mean - self.mean_) * self.factor_)
         return Z
 
     def inverse_transform(self, Z: Any) -> Any:
         """Return the rows that components describe, in the columns' own units (unit rows for 'l2')."""
         check_is_fitted(self)
-        back = np.asarray(Z, dtype=np.float64) @ self.components_
+        Z = np.asarray(Z, dtype=np.float64)
+        if Z.ndim != 2 or Z.shape[1] != self.n_components_:
+            raise BadInput(
+                f"Z has shape {Z.shape}: a matrix of {self.n_components_} columns is needed, "
+                "one per component"
+            )
+        back = Z @ self.components_
         return (back / self.factor_ + self.mean_).astype(np.float32)
 
     def count_for(self, share: float) -> int:
@@ -140,7 +150,10 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Write the fitted estimator to a .npz file without moments (arrays and JSON; no pickle)."""
         check_is_fitted(self)
         arrays = {name: getattr(self, name) for name in _SAVED}
-        params = json.dumps(self.get_params() | {"n_samples_seen": self.n_samples_seen_})
+        params = json.dumps(
+            self.get_params() | {"n_samples_seen": self.n_samples_seen_},
+            default=lambda value: value.item(),
+        )
         with open(file, "wb") as out:
             np.savez(out, params=np.frombuffer(params.encode(), np.uint8), **arrays)
 
@@ -180,8 +193,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _check_count(self, n_samples: int, n_features: int) -> None:
         """Refuse more components than there are columns or rows, before any work."""
-        if n_samples < 2:
-            raise BadInput(f"there is {n_samples} sample: components need at least 2")
+        _check_samples(n_samples)
         if self.max_components is not None or not isinstance(self.n_components, Integral):
             return
         limit = min(n_samples, n_features)
@@ -194,6 +206,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _solve(self, moments: Moments) -> Self:
         """Find components from moments: eigenvectors of the scaled scatter, or singular vectors of R."""
+        _check_samples(moments.n)
+        if not np.isfinite(moments.scatter).all():
+            raise BadInput(
+                "some rows hold NaN, infinity or values whose squares overflow: drop or scale them"
+            )
         self.moments_ = moments
         self.n_samples_seen_ = moments.n
         _, factor = column_factors(moments, self.scale)
@@ -232,6 +249,12 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.explained_variance_ratio_ = kept / total if total > 0 else np.zeros_like(kept)
         self.singular_values_ = np.sqrt(kept * (self.n_samples_seen_ - 1))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Rows are float32 all the way, whatever they come as.
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     @property
     def _n_features_out(self) -> int:
         return int(self.n_components_)
@@ -241,6 +264,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 
 _SAVED = ("components_", "spectrum_", "mean_", "factor_")
+
+
+def _check_samples(n_samples: int) -> None:
+    if n_samples < 2:
+        raise BadInput(f"there is {n_samples} sample: components need at least 2")
 
 
 def _count_for(spectrum: NDArray[np.float64], share: float) -> int:

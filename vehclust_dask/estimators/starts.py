@@ -32,7 +32,13 @@ def draw_sample(blocks: Blocks, size: int, seed: int, name: str) -> F32:
     n = blocks.grid.n_rows
     rng = np.random.default_rng([seed, 0x5A])
     rows = np.arange(n) if n <= size else np.sort(rng.choice(n, size, replace=False))
-    return take_rows(blocks, rows.astype(np.int64), name=f"{name}-sample")
+    sample = take_rows(blocks, rows.astype(np.int64), name=f"{name}-sample")
+    bad = np.flatnonzero(~np.isfinite(sample).all(axis=1))
+    if len(bad):
+        raise BadInput(
+            f"row {rows[bad[0]]} holds NaN or infinity: drop such rows, or fill them in first"
+        )
+    return sample
 
 
 def best_of_sample(

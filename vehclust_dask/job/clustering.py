@@ -152,6 +152,9 @@ def _sweep(folder: Path, spec: ClusterSpec, rows: Blocks, work: Work, name: str)
         if first or time.monotonic() - last > SAVE_EVERY:
             save_state(file, state)
             last = time.monotonic()
+            if not first:
+                moving, passes = len(state.active), max(state.n_iter)
+                work.say(f"  after {passes} passes {moving} of {len(state.done)} clusterings move")
 
     sweep = KMeansSweep(
         spec.n_clusters,

@@ -65,7 +65,8 @@ class Teller:
             return
         now = time.monotonic()
         if progress.name != self._name:
-            self._name, self._began, self._last = progress.name, now, now
+            self._name, self._began = progress.name, now
+            self._last = self._last or now
             if self._bar is not None:
                 if self._task is not None:
                     self._bar.remove_task(self._task)

@@ -37,7 +37,9 @@ from vehclust_dask.kernels.jit import njit
 #: Rows of a tile: its products with all centers stay in the processor's cache.
 TILE_ROWS = 512
 #: Above this share of uncertain rows a segment is measured on all rows of the block.
-DENSE_SHARE = 0.5
+DENSE_SHARE = 0.2
+#: From so many centers on it pays to measure the own distance before all others.
+TIGHTEN_FROM = 96
 #: Bounds are kept in float32; each update widens them by this much, far above its rounding.
 WIDEN = np.float32(1e-6)
 
@@ -379,7 +381,8 @@ def lloyd_pass(
         row = (state.labels[s], state.upper[s], state.lower[s])
         n_unsure = _move_bounds(*row, moved32[part], gaps[part], unsure)
         if n_unsure <= X.shape[0] * DENSE_SHARE:
-            n_unsure = _tighten(X, segments.centers[part], *row, gaps[part], unsure, n_unsure)
+            if part.stop - part.start >= TIGHTEN_FROM:
+                n_unsure = _tighten(X, segments.centers[part], *row, gaps[part], unsure, n_unsure)
             rows = unsure[:n_unsure].copy()
             changed[s] = _measure(X, rows, segments.pick([s]), state, [s])[0]
             measured += len(rows)
