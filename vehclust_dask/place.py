@@ -6,9 +6,11 @@ import contextlib
 import getpass
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -268,25 +270,45 @@ def _local(place: PlaceSpec, workdir: Path) -> Iterator[OpenPlace]:
     port = None if place.dashboard is None else free_port(place.dashboard)
     scratch = Path(place.local_directory or workdir / "dask")
     scratch.mkdir(parents=True, exist_ok=True)
-    cluster = LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        memory_limit=limit,
-        dashboard_address=None if port is None else f"127.0.0.1:{port}",
-        worker_dashboard_address="127.0.0.1:0" if port is not None else None,
-        local_directory=str(scratch),
-        silence_logs=40,
-    )
-    client = Client(cluster, set_as_default=True)
-    link = None if port is None else f"http://127.0.0.1:{port}/status"
-    try:
+    with contextlib.ExitStack() as closing:
+        with _deaf_to_ctrl_c():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                memory_limit=limit,
+                dashboard_address=f"127.0.0.1:{port or 0}",
+                scheduler_kwargs={"dashboard": port is not None},
+                worker_dashboard_address="127.0.0.1:0",
+                local_directory=str(scratch),
+                silence_logs=40,
+            )
+            closing.callback(_close, cluster, 10)
+        client = Client(cluster, set_as_default=True)
+        closing.callback(_close, client, 5)
+        link = None if port is None else f"http://127.0.0.1:{port}/status"
         yield OpenPlace(client, cluster, link, workers, limit)
+
+
+def _close(opened: Any, timeout: int) -> None:
+    with contextlib.suppress(OSError, TimeoutError):
+        opened.close(timeout=timeout)
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes that never see Ctrl-C: a terminal sends it to all, this one closes the others.
+
+    Threads and processes inherit what is blocked, so also a worker that is started again later.
+    """
+    # It would unblock the signal in the thread that starts the first process.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        with contextlib.suppress(OSError, TimeoutError):
-            client.close(timeout=5)
-            cluster.close(timeout=10)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

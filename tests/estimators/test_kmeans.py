@@ -86,6 +86,14 @@ def test_fit__empty_clusters_take_far_rows_as_in_scikit_learn(lost: int) -> None
     assert found.n_iter_ == wanted.n_iter_
 
 
+def test_fit__a_row_given_to_an_empty_cluster_leaves_its_own() -> None:
+    X = blobs(4, n=600)
+    start = np.vstack([X[:4].astype(np.float64), np.full((1, X.shape[1]), 1e3)])
+    wanted = reference(X, start, tol=0, max_iter=1)
+    found = KMeans(5, init=start, tol=0, max_iter=1).fit(ArrayBlocks.of(X, block_rows=64))
+    np.testing.assert_allclose(found.cluster_centers_, wanted.cluster_centers_, rtol=0, atol=1e-9)
+
+
 def test_fit__more_clusters_than_distinct_rows_comes_to_rest() -> None:
     X = np.repeat(np.array([[0.0, 0.0], [5.0, 5.0]], np.float32), 10, axis=0)
     for model in (KMeans(4), KMeans(4, init=X[:4].astype(np.float64), tol=0)):

@@ -458,10 +458,9 @@ def test_load__refuses_with_file_place_and_remedy(
 
 
 @pytest.mark.parametrize("word", ["group", "truth", "photos"])
-def test_data__that_speaks_of_paths_needs_paths(load: Any, word: str) -> None:
+def test_data__may_leave_the_paths_to_a_set_that_brings_its_own(load: Any, word: str) -> None:
     job = put(put(small(), "data/paths", None), f"data/{word}", "(x)")
-    with pytest.raises(UsageError, match=rf"data\.{word}: .* name the table: 'paths:'"):
-        load(job)
+    assert load(job).data.paths == ()
 
 
 def test_featured__needs_a_clustering(load: Any) -> None:

@@ -63,6 +63,19 @@ def test_assign__second_is_the_nearest_of_the_others(drawn: RowsAndCenters) -> N
         np.testing.assert_array_equal(found.margin[:, s], margin)
 
 
+def test_assign__equal_distances_that_float32_tells_apart_go_to_the_lowest() -> None:
+    rng = np.random.default_rng(0)
+    middle = rng.integers(20_000, 40_000, 5).astype(np.float64)
+    step = np.array([3.0, 0, 0, 0, 0])
+    beside = rng.integers(-50, 51, (400, 5)) * np.array([0, 1, 1, 1, 1])
+    X = (middle + beside).astype(np.float32)
+    for C in (np.stack([middle - step, middle + step]), np.stack([middle + step, middle - step])):
+        found = assign(X, Segments.of([C]))
+        assert not found.labels.any()
+        assert (found.second == 1).all()
+        assert not found.margin.any()
+
+
 @given(rows_and_centers())
 def test_lloyd_pass__labels_sums_and_counts_are_those_of_all_pairs(drawn: RowsAndCenters) -> None:
     X, segments = drawn.X, Segments.of(drawn.parts)

@@ -97,7 +97,9 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self._check_parameters()
         first = not hasattr(self, "components_")
         if not first and not hasattr(self, "moments_"):
-            raise BadInput("this PCA was loaded without its moments: it transforms, or is fitted anew")
+            raise BadInput(
+                "this PCA was loaded without its moments: it transforms, or is fitted anew"
+            )
         blocks = rows_in(self, X, reset=first)
         moments = reduce_rows(blocks, self._pass(), name="pca")
         return self._solve(moments if first else merge_moments(self.moments_, moments))
@@ -124,9 +126,11 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Project one block, float32 in and out."""
         rows = unit_rows(X) if self.scale == "l2" else X
         mean = self.mean_.astype(np.float32)
-        Z: NDArray[np.float32] = (rows - mean) @ self._weights()
+        centered = rows - mean
+        Z: NDArray[np.float32] = centered @ self._weights()
         # Far from the origin the rounding of the mean is no small part of a spread.
-        Z += self.components_ @ ((mean - self.mean_) * self.factor_)
+        rounding = self.components_ @ ((mean - self.mean_) * self.factor_)
+        Z += rounding.astype(np.float32)
         return Z
 
     def inverse_transform(self, Z: Any) -> Any:

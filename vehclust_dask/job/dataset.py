@@ -247,7 +247,10 @@ def _photos(data: DataSpec, folder: Path, samples: pd.DataFrame, say: Say) -> Ph
     if data.photos is None:
         return None
     if "path" not in samples:
-        raise BadInput("data.photos is given without data.paths: photos are found by path")
+        raise BadInput(
+            "data.photos is given, but no set brings paths of its own: photos are found by path; "
+            "name the table of paths in data.paths"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     photos = open_photos(data.photos, folder / "photos.parquet")
     paths = samples["path"].tolist()

@@ -296,22 +296,24 @@ class Nearest(NamedTuple):
     error: F32
 
 
-def nearest_of_tile(X: F32, norms: F64, products: Products, room: F32) -> Nearest:
+def nearest_of_tile(X: F32, error: F32, products: Products, room: F32) -> Nearest:
     """Find each row's nearest center in every segment.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features), float32
         At most some thousand rows: n_centers * n_rows products are held at once.
-    norms : ndarray of shape (n_rows,), float64
+    error : ndarray of shape (n_rows,), float32
+        From `score_error`.
     products : Products
+    room : ndarray of shape (>= n_centers * n_rows,), float32
+        Working memory for the products.
     """
     P = products.with_rows(X, room)
     offsets = products.offsets
     shape = (len(offsets) - 1, X.shape[0])
     best, second = np.empty(shape, np.float32), np.empty(shape, np.float32)
     which = np.empty(shape, np.int32)
-    error = score_error(X.shape[1], norms, products.longest)
     for s in range(shape[0]):
         first, last = int(offsets[s]), int(offsets[s + 1])
         scan_scores(P, products.half, first, last, best[s], second[s], which[s])
@@ -405,10 +407,16 @@ def _measure(X: F32, rows: I64, segments: Segments, state: BlockState, owners: l
     products = Products.of(segments)
     whole = len(rows) == X.shape[0]
     room = products.room(min(TILE_ROWS, len(rows)))
+    gathered = np.empty((0 if whole else min(TILE_ROWS, len(rows)), X.shape[1]), np.float32)
+    error = score_error(X.shape[1], state.norms if whole else state.norms[rows], products.longest)
     for start in range(0, len(rows), TILE_ROWS):
         chosen = rows[start : start + TILE_ROWS]
-        tile = X[start : start + TILE_ROWS] if whole else X[chosen]
-        found = nearest_of_tile(tile, state.norms[chosen], products, room)
+        if whole:
+            tile = X[start : start + TILE_ROWS]
+        else:
+            # "clip" lets numpy write into the given memory without a copy between.
+            tile = np.take(X, chosen, axis=0, out=gathered[: len(chosen)], mode="clip")
+        found = nearest_of_tile(tile, error[start : start + TILE_ROWS], products, room)
         for i, s in enumerate(owners):
             changed[i] += _take_scores(
                 chosen,

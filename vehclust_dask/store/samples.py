@@ -49,7 +49,10 @@ def build_samples(
     table = pd.DataFrame({"row": np.arange(n_rows, dtype=np.int64)})
     if paths is None:
         if group is not None or truth is not None:
-            raise BadInput("data.group and data.truth join by path: give data.paths as well")
+            raise BadInput(
+                "data.group and data.truth join by path, and no set brings paths of its own: "
+                "name the table of paths in data.paths"
+            )
         return table
     table["path"] = pd.array(list(paths), dtype="string")
     if group is not None:
