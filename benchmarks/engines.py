@@ -78,7 +78,8 @@ def pca_dask_ml(file: str) -> float:
 
 
 def inertia_of(file: str, centers: np.ndarray) -> float:
-    from vehclust_dask.kernels.kmeans import Segments, assign
+    from vehclust_dask.kernels.assignment import assign
+    from vehclust_dask.kernels.segments import Segments
 
     blocks = FileBlocks(file)
     segments = Segments.of([np.asarray(centers, dtype=np.float64)])

@@ -25,7 +25,6 @@ from tests.strategies import F32, F64
 from tests.two_processes import FileBlocks, two_processes
 from vehclust_dask.blocks import (
     DaskBlocks,
-    PrepareWorker,
     Progress,
     _Tree,
     as_blocks,
@@ -42,6 +41,7 @@ from vehclust_dask.errors import BadInput, VehclustError
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.kernels.moments import MomentsPass
 from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
+from vehclust_dask.tasks import PrepareWorker
 
 # Workers are processes of their own and cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

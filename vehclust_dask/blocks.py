@@ -8,48 +8,26 @@ a task reads its rows from storage, so a lost worker costs a recomputation and n
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from distributed import WorkerPlugin
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
-from vehclust_dask import budget
+from vehclust_dask import budget, tasks
 from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import VehclustError
 from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
+from vehclust_dask.tasks import Reduction, Refusal
 
 S = TypeVar("S")
 R = TypeVar("R")
 
 #: How often a task is tried again after an error that is not its own fault.
 RETRIES = 2
-
-
-class Reduction(Protocol[S]):
-    """A reduction as data: fold the blocks of a leaf, merge the summaries of leaves.
-
-    ``fan_in`` summaries are merged by one task: few where a summary is large.
-    """
-
-    @property
-    def fan_in(self) -> int:
-        """Return how many summaries one task merges."""
-        ...
-
-    def fold(self, summary: S | None, X: NDArray[np.float32], span: Span) -> S:
-        """Add one block to the summary of a leaf (None before its first block)."""
-        ...
-
-    def merge(self, left: S, right: S) -> S:
-        """Merge the summaries of neighbouring rows, the earlier rows first."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -138,43 +116,6 @@ def client_for(blocks: Blocks | None) -> Any | None:
         return None
 
 
-@functools.cache
-def _threads() -> ThreadpoolController:
-    # Looking for the libraries of a process takes milliseconds: once is enough.
-    return ThreadpoolController()
-
-
-def _one_thread() -> Any:
-    """Keep BLAS to one thread while a task computes: sums then have one order, and cores are not shared."""
-    return _threads().limit(limits=1)
-
-
-def _fold_leaf(reduction: Reduction[S], blocks: Blocks, leaf: range) -> S:
-    summary: S | None = None
-    with _one_thread():
-        for i in leaf:
-            summary = reduction.fold(summary, blocks.read(i), blocks.grid.span(i))
-    assert summary is not None, "a leaf holds at least one block"
-    return summary
-
-
-def _fold_chunk(reduction: Reduction[S], summary: S | None, chunk: Any, span: Span) -> S:
-    with _one_thread():
-        return reduction.fold(summary, np.ascontiguousarray(chunk, dtype=np.float32), span)
-
-
-def _merge_all(reduction: Reduction[S], summaries: Sequence[S]) -> S:
-    merged = summaries[0]
-    for summary in summaries[1:]:
-        merged = reduction.merge(merged, summary)
-    return merged
-
-
-def _hold(value: R) -> R:
-    """Return the value: as a task's result it reaches each worker once, and can be made again."""
-    return value
-
-
 def reduce_rows(blocks: Blocks, reduction: Reduction[S], *, name: str) -> S:
     """Fold every leaf and merge the summaries in a tree that depends on the number of blocks alone.
 
@@ -193,9 +134,9 @@ def reduce_rows(blocks: Blocks, reduction: Reduction[S], *, name: str) -> S:
     client = client_for(blocks)
     leaves = blocks.grid.leaves()
     if client is None:
-        tree = _Tree(reduction.fan_in, lambda parts: _merge_all(reduction, parts))
+        tree = _Tree(reduction.fan_in, lambda parts: tasks.merge_all(reduction, parts))
         for done, leaf in enumerate(leaves):
-            tree.add(_fold_leaf(reduction, blocks, leaf))
+            tree.add(tasks.fold_leaf(reduction, blocks, leaf))
             _tell(name, done + 1, len(leaves))
         return tree.close()
     return _reduce_on(client, blocks, leaves, reduction, name)
@@ -235,11 +176,11 @@ def _reduce_on(
 ) -> S:
     call = next(_calls)
     numbers = itertools.count()
-    held = client.submit(_hold, reduction, key=f"{name}-args-{call}")
+    held = client.submit(tasks.hold, reduction, key=f"{name}-args-{call}")
 
     def merge(parts: list[Any]) -> Any:
         key = f"{name}-merge-{call}-{next(numbers)}"
-        return client.submit(_merge_all, held, parts, key=key, retries=RETRIES)
+        return client.submit(tasks.merge_task, held, parts, key=key, retries=RETRIES)
 
     tree = _Tree(reduction.fan_in, merge)
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
@@ -250,7 +191,13 @@ def _reduce_on(
             future = _fold_chunks(client, held, blocks, leaf, f"{name}-{call}-{n}")
         else:
             future = client.submit(
-                _fold_leaf, held, blocks, leaf, key=f"{name}-{call}-{n}", retries=RETRIES, **where
+                tasks.fold_leaf_task,
+                held,
+                blocks,
+                leaf,
+                key=f"{name}-{call}-{n}",
+                retries=RETRIES,
+                **where,
             )
         futures.append(future)
         tree.add(future)
@@ -273,7 +220,13 @@ def _fold_chunks(client: Any, held: Any, blocks: DaskBlocks, leaf: range, name: 
     for i in leaf:
         key = f"{name}-{i}"
         summary = client.submit(
-            _fold_chunk, held, summary, chunks[i], blocks.grid.span(i), key=key, retries=RETRIES
+            tasks.fold_chunk_task,
+            held,
+            summary,
+            chunks[i],
+            blocks.grid.span(i),
+            key=key,
+            retries=RETRIES,
         )
     return summary
 
@@ -299,7 +252,7 @@ def _result(future: Any, name: str) -> Any:
     from distributed.scheduler import KilledWorker
 
     try:
-        return future.result()
+        result = future.result()
     except KilledWorker as error:
         raise VehclustError(
             f"the task '{error.task}' of {name} ended its worker {error.allowed_failures + 1} times: "
@@ -310,6 +263,18 @@ def _result(future: Any, name: str) -> Any:
         raise VehclustError(
             f"the scheduler was lost while {name} ran; start it and run again: finished work is kept"
         ) from error
+    if isinstance(result, Refusal):
+        raise result.error
+    return result
+
+
+def forget(blocks: Blocks, group: str) -> None:
+    """Drop a group of kept values here and on every worker: an iteration has ended."""
+    CACHE.forget(group)
+    client = client_for(blocks)
+    if client is not None:
+        with contextlib.suppress(OSError, RuntimeError):
+            client.run(tasks.forget, group, on_error="ignore")
 
 
 def map_rows(
@@ -337,18 +302,12 @@ def map_rows(
     if client is None:
         results = []
         for i, span in enumerate(spans):
-            with _one_thread():
-                results.append(task(i, span, *args))
+            results.append(tasks.call_block(task, i, span, args))
             _tell(name, i + 1, len(spans))
         return results
     if isinstance(on, DaskBlocks):
         raise TypeError("map_rows writes through handles; a Dask array has a map of its own")
     return _map_on(client, spans, task, args, name)
-
-
-def _call_block(task: Callable[..., R], i: int, span: Span, held: tuple[Any, ...]) -> R:
-    with _one_thread():
-        return task(i, span, *held)
 
 
 def _map_on(
@@ -357,7 +316,7 @@ def _map_on(
     from distributed import as_completed
 
     call = next(_calls)
-    held = client.submit(_hold, args, key=f"{name}-args-{call}")
+    held = client.submit(tasks.hold, args, key=f"{name}-args-{call}")
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     window = 4 * max(1, sum(client.nthreads().values()))
     results: dict[int, R] = {}
@@ -367,7 +326,9 @@ def _map_on(
     def submit(i: int, span: Span) -> Any:
         where = _home(workers, i, len(spans))
         key = f"{name}-{call}-{i}"
-        future = client.submit(_call_block, task, i, span, held, key=key, retries=RETRIES, **where)
+        future = client.submit(
+            tasks.call_block_task, task, i, span, held, key=key, retries=RETRIES, **where
+        )
         numbers[future.key] = i
         return future
 
@@ -397,22 +358,19 @@ def solos(
     if client is None:
         results = []
         for done, call in enumerate(calls):
-            results.append(_call_alone(task, shared, call))
+            results.append(tasks.call_alone(task, shared, call))
             _tell(name, done + 1, len(calls))
         return results
     number = next(_calls)
-    held = client.submit(_hold, shared, key=f"{name}-args-{number}")
+    held = client.submit(tasks.hold, shared, key=f"{name}-args-{number}")
     futures = [
-        client.submit(_call_alone, task, held, call, key=f"{name}-{number}-{n}", retries=RETRIES)
+        client.submit(
+            tasks.call_alone_task, task, held, call, key=f"{name}-{number}-{n}", retries=RETRIES
+        )
         for n, call in enumerate(calls)
     ]
     _watch(list(futures), name)
     return [_result(future, name) for future in futures]
-
-
-def _call_alone(task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any, ...]) -> R:
-    with _one_thread():
-        return task(*shared, *call)
 
 
 def take_rows(blocks: Blocks, rows: NDArray[np.int64], *, name: str) -> NDArray[np.float32]:
@@ -442,22 +400,3 @@ def _pick_rows(i: int, span: Span, blocks: Blocks, rows: NDArray[np.int64]) -> N
         return np.empty((0, blocks.n_features), np.float32)
     picked: NDArray[np.float32] = blocks.read(i)[rows[low:high] - span.row0]
     return picked
-
-
-class PrepareWorker(WorkerPlugin):
-    """Set up every worker, also one that joins later: how much it may keep between tasks.
-
-    Parameters
-    ----------
-    cache_bytes : int
-    """
-
-    name = "vehclust-prepare"
-    idempotent = True
-
-    def __init__(self, cache_bytes: int) -> None:
-        self.cache_bytes = cache_bytes
-
-    def setup(self, worker: Any) -> None:
-        """Set the limit of the worker's cache."""
-        CACHE.limit = self.cache_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -24,6 +25,12 @@ from vehclust_dask.errors import NotEnough, UsageError, VehclustError, nearest
 WORKER_BASE_BYTES = 350 * budget.MIB
 #: Share of a worker's memory limit that it may keep between tasks.
 CACHE_SHARE = 4
+#: What a local worker runs when it starts.
+QUIET = """
+import logging
+for name in ("distributed.worker", "tornado.application"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+"""
 
 
 @dataclass(frozen=True)
@@ -246,8 +253,6 @@ def open_place(place: PlaceSpec, *, workdir: Path, per_task: int) -> Iterator[Op
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # A worker's cache counts as its memory; spilling what Dask holds would not make it smaller.
         "distributed.worker.memory.spill": False,
-        # An error reaches the person through the client; the worker need not print it as well.
-        "logging.distributed.worker": "critical",
         # The nanny's default gives every freed array back to the system at once; products of tiles
         # then spend half their time in page faults. Keep what a task uses over and over.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 * budget.MIB,
@@ -282,7 +287,9 @@ def _local(place: PlaceSpec, workdir: Path) -> Iterator[OpenPlace]:
                 scheduler_kwargs={"dashboard": port is not None},
                 worker_dashboard_address="127.0.0.1:0",
                 local_directory=str(scratch),
-                silence_logs=40,
+                silence_logs=logging.CRITICAL,
+                # An error reaches the person through the client; a worker need not print it as well.
+                preload=QUIET,
             )
             closing.callback(_close, cluster, 10)
         client = Client(cluster, set_as_default=True)
@@ -381,7 +388,7 @@ def _check_versions(client: Any) -> None:
 
 def _prepare(opened: OpenPlace, per_task: int) -> None:
     """Give every worker, also one that comes later, its cache; a worker too small is refused."""
-    from vehclust_dask.blocks import PrepareWorker
+    from vehclust_dask.tasks import PrepareWorker
 
     limit = opened.memory_limit
     if limit and limit < per_task + WORKER_BASE_BYTES:

@@ -8,16 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import F32, F64, RowsAndCenters, rows_and_centers
+from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.distances import score_error, sq_distance, sq_norms
-from vehclust_dask.kernels.kmeans import (
-    TILE_ROWS,
-    BlockState,
-    Segments,
-    assign,
-    half_gaps,
-    lloyd_pass,
-    quantum_scale,
-)
+from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
+from vehclust_dask.kernels.segments import TILE_ROWS, Segments
 
 
 def all_pairs(X: F32, C: F64) -> F64:

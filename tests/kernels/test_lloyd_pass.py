@@ -10,17 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import F32, F64, RowsAndCenters, cuts, float_rows, rows_and_centers
+from vehclust_dask.kernels.assignment import assign, farthest_rows
 from vehclust_dask.kernels.kmeans import (
     BlockState,
     PassResult,
-    Segments,
-    assign,
-    farthest_rows,
     half_gaps,
     integers_to_centers,
     lloyd_pass,
     quantum_scale,
 )
+from vehclust_dask.kernels.segments import Segments
 
 
 def one_pass(

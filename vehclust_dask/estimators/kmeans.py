@@ -23,7 +23,8 @@ from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.doors import by_rows, check_count, rows_in
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.estimators.starts import best_of_sample, given_start, parallel_start
-from vehclust_dask.kernels.kmeans import Segments, assign
+from vehclust_dask.kernels.assignment import assign
+from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import ArrayBlocks, Blocks, Span
 
 F32 = NDArray[np.float32]

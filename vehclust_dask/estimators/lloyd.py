@@ -9,20 +9,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vehclust_dask.blocks import reduce_rows
+from vehclust_dask.blocks import forget, reduce_rows
 from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import BadInput
+from vehclust_dask.kernels.assignment import Farthest, farthest_rows
 from vehclust_dask.kernels.columns import ColumnPass
 from vehclust_dask.kernels.kmeans import (
     BlockState,
-    Farthest,
-    Segments,
-    farthest_rows,
     half_gaps,
     integers_to_centers,
     lloyd_pass,
     quantum_scale,
 )
+from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import Blocks, Span
 
 F64 = NDArray[np.float64]
@@ -241,7 +240,7 @@ def lloyd(
             if on_state is not None:
                 on_state(state)
     finally:
-        CACHE.forget(group)
+        forget(blocks, group)
     return state
 
 

@@ -13,7 +13,8 @@ from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.doors import check_count, rows_in
 from vehclust_dask.estimators.kmeans import InertiaPass, _CenterModel, _seed_of
 from vehclust_dask.estimators.starts import best_of_sample
-from vehclust_dask.kernels.kmeans import Segments, assign
+from vehclust_dask.kernels.assignment import assign
+from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import ArrayBlocks, Blocks
 
 F32 = NDArray[np.float32]

@@ -126,7 +126,7 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """Project one block, float32 in and out."""
         rows = unit_rows(X) if self.scale == "l2" else X
         mean = self.mean_.astype(np.float32)
-        centered = rows - mean
+        centered: NDArray[np.float32] = rows - mean
         Z: NDArray[np.float32] = centered @ self._weights()
         # Far from the origin the rounding of the mean is no small part of a spread.
         rounding = self.components_ @ ((mean - self.mean_) * self.factor_)

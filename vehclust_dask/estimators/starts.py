@@ -12,8 +12,9 @@ from sklearn.cluster import KMeans as SampleKMeans
 from vehclust_dask.blocks import reduce_rows, solos, take_rows
 from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
-from vehclust_dask.kernels.kmeans import Segments, assign
+from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.seeding import seed_plusplus
+from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import ArrayBlocks, Blocks, Span
 
 F32 = NDArray[np.float32]

@@ -18,7 +18,8 @@ from vehclust_dask.estimators.lloyd import LloydState, RowRange
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.spec import ClusterSpec, StudySpec
 from vehclust_dask.job.work import Work
-from vehclust_dask.kernels.kmeans import Segments, assign
+from vehclust_dask.kernels.assignment import assign
+from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import Blocks, RowGrid, Span
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.steps import Step

@@ -12,7 +12,7 @@ from vehclust_dask.errors import NotEnough
 from vehclust_dask.job.clustering import check_clusters
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
-from vehclust_dask.kernels.kmeans import TILE_ROWS
+from vehclust_dask.kernels.segments import TILE_ROWS
 from vehclust_dask.records import RowGrid
 from vehclust_dask.store.folders import read_json, require_space
 from vehclust_dask.store.sources import open_source

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
-from vehclust_dask.kernels.kmeans import (
-    BlockState,
-    Segments,
-    assign,
-    half_gaps,
-    lloyd_pass,
-    quantum_scale,
-)
+from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
 from vehclust_dask.kernels.scores import spread_of
+from vehclust_dask.kernels.segments import Segments
 
 
 def warm_kernels() -> None:

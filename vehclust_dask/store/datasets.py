@@ -25,6 +25,7 @@ from vehclust_dask.store.folders import (
     digest_of,
     publish,
     read_json,
+    remove_leftovers,
     write_bytes,
     write_json,
 )
@@ -240,6 +241,7 @@ def finish_part(folder: Path, writer: PartWriter, fingerprint: dict[str, Any]) -
         for facts_file in (partial / "blocks").iterdir():
             facts_file.unlink()
         (partial / "blocks").rmdir()
+        remove_leftovers(partial)
         write_json(partial / "part.json", _record(writer, name, [fingerprint]))
         publish(partial, final)
     else:

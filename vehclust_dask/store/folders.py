@@ -55,6 +55,13 @@ def read_json(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of writers that were killed, ours and zarr's, below a folder."""
+    for file in folder.rglob("*"):
+        if file.is_file() and (file.name.startswith(".") or file.name.endswith(PARTIAL)):
+            file.unlink()
+
+
 def publish(partial: Path, final: Path) -> None:
     """Make a finished folder visible; where another writer was first, keep its (identical) folder."""
     try:

@@ -49,11 +49,14 @@ class Matrix:
     def _load(self, i: int) -> NDArray[Any]:
         span = self.grid.span(i)
         path = self.paths[span.part]
+        if not self.is_written(i):
+            # It would read as fill values without a word.
+            raise BadInput(f"block {i} of {path} is missing; delete that folder and run again")
         try:
             block = np.asarray(_open(path)[span.start : span.stop])
         except (OSError, ValueError, RuntimeError) as error:
             raise BadInput(
-                f"block {i} of {path} cannot be read ({error}); delete that folder and convert again"
+                f"block {i} of {path} cannot be read ({error}); delete that folder and run again"
             ) from error
         block.flags.writeable = False
         return block
@@ -109,7 +112,9 @@ class Matrix:
 
 @functools.lru_cache(maxsize=64)
 def _open(path: str, mode: str = "r") -> Any:
-    return zarr.open_array(path, mode=mode)
+    # An all-zero chunk must be written too, or it could not be told from a missing one.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(path, mode=mode)
 
 
 def create_matrix(
@@ -161,13 +166,11 @@ def create_array(
     zarr.create_array(
         str(path),
         shape=(n_rows, n_features),
-        chunks=(min(block_rows, n_rows), n_features),
+        chunks=(max(1, min(block_rows, n_rows)), n_features),
         dtype=dtype,
         compressors=_codecs(compress),
         filters=None,
         fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
-        # An all-zero chunk must be written too, or it could not be told from a missing one.
-        config={"write_empty_chunks": True},
         attributes={"schema": "vehclust-matrix", "schema_version": SCHEMA_VERSION} | attributes,
         dimension_names=("row", "column"),
         overwrite=False,

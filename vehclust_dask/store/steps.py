@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vehclust_dask.store.folders import PARTIAL, digest_of, publish, read_json, write_json
+from vehclust_dask.store.folders import (
+    PARTIAL,
+    digest_of,
+    publish,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 
 #: Raised by one when a kind of step computes something else from the same input.
 ALGORITHM_VERSIONS = {
@@ -86,8 +93,8 @@ class Step:
             self.partial / "manifest.json",
             {"schema": "vehclust-step", "schema_version": 1, **self.provenance(), **facts},
         )
-        state = self.partial / "state.npz"
-        state.unlink(missing_ok=True)
+        (self.partial / "state.npz").unlink(missing_ok=True)
+        remove_leftovers(self.partial)
         publish(self.partial, self.folder)
 
     def discard(self) -> None:

@@ -1,0 +1,203 @@
+"""What runs inside a task: folding a leaf, merging summaries, calling a function with one BLAS thread."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from distributed import WorkerPlugin
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from vehclust_dask.cache import CACHE
+from vehclust_dask.errors import VehclustError
+from vehclust_dask.records import Blocks, Span
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+class Reduction(Protocol[S]):
+    """A reduction as data: fold the blocks of a leaf, merge the summaries of leaves.
+
+    ``fan_in`` summaries are merged by one task: few where a summary is large.
+    """
+
+    @property
+    def fan_in(self) -> int:
+        """Return how many summaries one task merges."""
+        ...
+
+    def fold(self, summary: S | None, X: NDArray[np.float32], span: Span) -> S:
+        """Add one block to the summary of a leaf (None before its first block)."""
+        ...
+
+    def merge(self, left: S, right: S) -> S:
+        """Merge the summaries of neighbouring rows, the earlier rows first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A person's mistake found inside a task: it travels as a result, since trying again helps nobody."""
+
+    error: VehclustError
+
+
+class _OneThread:
+    """Keep BLAS to one thread while any task of this process computes.
+
+    Sums then have one order, and workers do not fight for cores. Tasks of several threads share the
+    limit: it is set by the first that enters and lifted by the last that leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limit: Any = None
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Limit BLAS inside."""
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = _libraries().limit(limits=1)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limit.restore_original_limits()
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    # scipy brings a BLAS of its own: it must be loaded to be found. Looking takes milliseconds: once.
+    import scipy.linalg
+
+    assert scipy.linalg is not None, "importing loads the library"
+    return ThreadpoolController()
+
+
+_ONE_THREAD = _OneThread()
+
+
+def one_thread() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which BLAS uses one thread."""
+    return _ONE_THREAD.hold()
+
+
+def as_refusal(function: Callable[..., R]) -> Callable[..., R | Refusal]:
+    """Make a task return a person's mistake instead of failing with it."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any) -> R | Refusal:
+        try:
+            return function(*args)
+        except VehclustError as error:
+            return Refusal(error)
+
+    return guarded
+
+
+def fold_leaf(reduction: Reduction[S], blocks: Blocks, leaf: range) -> S:
+    """Fold the blocks of a leaf in order."""
+    summary: S | None = None
+    with one_thread():
+        for i in leaf:
+            summary = reduction.fold(summary, blocks.read(i), blocks.grid.span(i))
+    assert summary is not None, "a leaf holds at least one block"
+    return summary
+
+
+def fold_chunk(reduction: Reduction[S], summary: S | None, chunk: Any, span: Span) -> S:
+    """Fold one chunk of a Dask array into the summary of its leaf."""
+    with one_thread():
+        return reduction.fold(summary, np.ascontiguousarray(chunk, dtype=np.float32), span)
+
+
+def merge_all(reduction: Reduction[S], summaries: Sequence[S]) -> S:
+    """Merge summaries one after the other, the earlier rows first."""
+    merged = summaries[0]
+    for summary in summaries[1:]:
+        merged = reduction.merge(merged, summary)
+    return merged
+
+
+def hold(value: R) -> R:
+    """Return the value: as a task's result it reaches each worker once, and can be made again."""
+    return value
+
+
+def call_block(task: Callable[..., R], i: int, span: Span, held: tuple[Any, ...]) -> R:
+    """Call a function for one block."""
+    with one_thread():
+        return task(i, span, *held)
+
+
+def call_alone(task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any, ...]) -> R:
+    """Call a function that has no block of its own."""
+    with one_thread():
+        return task(*shared, *call)
+
+
+@as_refusal
+def fold_leaf_task(reduction: Reduction[S], blocks: Blocks, leaf: range) -> S:
+    """Fold a leaf, as a task."""
+    return fold_leaf(reduction, blocks, leaf)
+
+
+@as_refusal
+def fold_chunk_task(reduction: Reduction[S], summary: Any, chunk: Any, span: Span) -> Any:
+    """Fold a chunk, as a task; a refusal passes through."""
+    return summary if isinstance(summary, Refusal) else fold_chunk(reduction, summary, chunk, span)
+
+
+@as_refusal
+def merge_task(reduction: Reduction[S], summaries: Sequence[Any]) -> Any:
+    """Merge summaries, as a task; the first refusal passes through."""
+    refused = [s for s in summaries if isinstance(s, Refusal)]
+    return refused[0] if refused else merge_all(reduction, summaries)
+
+
+@as_refusal
+def call_block_task(task: Callable[..., R], i: int, span: Span, held: tuple[Any, ...]) -> R:
+    """Call a function for one block, as a task."""
+    return call_block(task, i, span, held)
+
+
+@as_refusal
+def call_alone_task(task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any, ...]) -> R:
+    """Call a function, as a task."""
+    return call_alone(task, shared, call)
+
+
+def forget(group: str) -> None:
+    """Drop a group of this process's cache."""
+    CACHE.forget(group)
+
+
+class PrepareWorker(WorkerPlugin):
+    """Set up every worker, also one that joins later: how much it may keep between tasks.
+
+    Parameters
+    ----------
+    cache_bytes : int
+    """
+
+    name = "vehclust-prepare"
+    idempotent = True
+
+    def __init__(self, cache_bytes: int) -> None:
+        self.cache_bytes = cache_bytes
+
+    def setup(self, worker: Any) -> None:
+        """Set the limit of the worker's cache."""
+        CACHE.limit = self.cache_bytes
