@@ -5,6 +5,7 @@
 #   SCHEDULER=address  a running scheduler, tcp://host:port or tls://host:port
 #   WORKDIR=folder     data sets, steps and runs           (default: work)
 #   ROWS=number        photos of the demo data             (default: 5000)
+#   KEEP=1             leave the Dask cluster open after the job, for its dashboard
 SHELL   := /bin/bash
 PYTHON  ?= $(shell command -v python3.11 || command -v python3)
 WORKDIR ?= work
@@ -21,6 +22,7 @@ DEMO    := $(WORKDIR)/demo/demo.json
 # The demo's data are made when the job reads them and they are not there.
 NEEDS_DEMO := $(shell grep -qs '{workdir}/demo' $(JOB) && echo $(DEMO))
 PLACE   := $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+KEPT    := $(if $(KEEP),--keep)
 RUN     := $(BIN)/vehclust
 
 .PHONY: help convert cluster plan demo-data test check clean
@@ -32,13 +34,13 @@ help: ## show what can be made
 	@echo
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo
-	@sed -n '2,7s/^#   //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '2,8s/^#   //p' $(firstword $(MAKEFILE_LIST))
 
 convert: $(VENV)/ready $(JOB) $(NEEDS_DEMO) ## descriptors -> chunked zarr, once
 	@$(RUN) convert $(JOB) --workdir $(WORKDIR) $(PLACE) > /dev/null
 
 cluster: $(VENV)/ready $(JOB) $(NEEDS_DEMO) ## reduce, cluster, score, draw
-	@$(RUN) run $(JOB) --workdir $(WORKDIR) $(PLACE)
+	@$(RUN) run $(JOB) --workdir $(WORKDIR) $(PLACE) $(KEPT)
 
 plan: $(VENV)/ready $(JOB) $(NEEDS_DEMO) ## steps, memory and disk of the job
 	@$(RUN) plan $(JOB) --workdir $(WORKDIR)

@@ -22,7 +22,7 @@ COMPONENTS, CLUSTERS, MAX_ITER = 150, 30, 100
 
 
 class FileBlocks:
-    """Rows of an npy file, read block by block."""
+    """Rows of an npy file, read block by block; kept while there is room, as workers keep them."""
 
     def __init__(self, file: str) -> None:
         from vehclust_dask.records import RowGrid
@@ -33,6 +33,11 @@ class FileBlocks:
         self.n_features = int(shape[1])
 
     def read(self, i: int) -> np.ndarray:
+        from vehclust_dask.cache import CACHE
+
+        return CACHE.of(self.file, i, lambda: self._load(i), lambda X: X.nbytes)
+
+    def _load(self, i: int) -> np.ndarray:
         span = self.grid.span(i)
         with open(self.file, "rb") as stream:
             np.lib.format.read_magic(stream)

@@ -6,7 +6,6 @@ import contextlib
 import getpass
 import ipaddress
 import logging
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from vehclust_dask.errors import NotEnough, UsageError, VehclustError, nearest
 WORKER_BASE_BYTES = 350 * budget.MIB
 #: Share of a worker's memory limit that it may keep between tasks.
 CACHE_SHARE = 4
+LAST_PORT = 65535
 #: What a local worker runs when it starts.
 QUIET = """
 import logging
@@ -89,7 +89,7 @@ def load_place(file: str | Path) -> PlaceSpec:
         raise UsageError(
             f"place file {path}: {error.strerror}; see cluster_config/ for examples"
         ) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"place file {path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UsageError(f"place file {path}: keys such as 'kind: local' are needed")
@@ -99,7 +99,7 @@ def load_place(file: str | Path) -> PlaceSpec:
 def place_from(content: dict[str, Any], label: str) -> PlaceSpec:
     """Check the keys and values of a place."""
     kind = content.get("kind", "local")
-    if kind not in _ALLOWED:
+    if not isinstance(kind, str) or kind not in _ALLOWED:
         raise UsageError(f"{label}: kind: {kind!r}: {nearest(str(kind), _ALLOWED)}")
     for key in content:
         if key not in _ALLOWED[kind]:
@@ -117,9 +117,11 @@ def _value(key: str, value: Any, label: str) -> Any:
     if value in ("auto", None):
         return None if key != "insecure" else False
     if key == "memory_limit":
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise UsageError(f"{label}: memory_limit: {value!r}: a size is needed; write it like 1GiB")
         try:
             return budget.parse_bytes(value)
-        except (ValueError, AttributeError) as error:
+        except ValueError as error:
             raise UsageError(f"{label}: memory_limit: {error}") from None
     if key == "dashboard" and value in (False, "off"):
         return None
@@ -128,6 +130,8 @@ def _value(key: str, value: Any, label: str) -> Any:
             raise UsageError(
                 f"{label}: {key}: {value!r}: a whole number of at least 1, or auto, is needed"
             )
+        if key == "dashboard" and value > LAST_PORT:
+            raise UsageError(f"{label}: dashboard: {value}: a port is at most {LAST_PORT}")
         return value
     expected = bool if key == "insecure" else str
     if not isinstance(value, expected):
@@ -209,10 +213,12 @@ class OpenPlace:
 
 def local_size(place: PlaceSpec) -> tuple[int, int]:
     """Return number of workers and memory limit of a local place, bytes."""
-    import psutil
+    from dask.system import CPU_COUNT
+    from distributed.system import MEMORY_LIMIT
 
-    workers = place.workers or len(os.sched_getaffinity(0))
-    limit = place.memory_limit or psutil.virtual_memory().total * 4 // 5 // workers
+    # Both know what a container or a batch system grants, which may be less than the machine has.
+    workers = place.workers or CPU_COUNT
+    limit = place.memory_limit or MEMORY_LIMIT * 4 // 5 // workers
     return workers, int(limit)
 
 
@@ -224,14 +230,14 @@ def cache_bytes(memory_limit: int, per_task: int) -> int:
 
 def free_port(wanted: int) -> int:
     """Return the first port from ``wanted`` on that nobody listens on, on loopback."""
-    for port in range(wanted, wanted + 200):
+    for port in range(wanted, min(wanted + 200, LAST_PORT + 1)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
-    raise VehclustError(f"no free port from {wanted} to {wanted + 199}; set dashboard: off")
+    raise VehclustError(f"no port is free from {wanted} on; give another, or set dashboard: off")
 
 
 @contextlib.contextmanager
@@ -253,6 +259,8 @@ def open_place(place: PlaceSpec, *, workdir: Path, per_task: int) -> Iterator[Op
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # A worker's cache counts as its memory; spilling what Dask holds would not make it smaller.
         "distributed.worker.memory.spill": False,
+        # dask-ml divides by zero on its way to right results and says so on every worker.
+        "distributed.nanny.pre-spawn-environ.PYTHONWARNINGS": "ignore::RuntimeWarning",
         # The nanny's default gives every freed array back to the system at once; products of tiles
         # then spend half their time in page faults. Keep what a task uses over and over.
         "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 * budget.MIB,

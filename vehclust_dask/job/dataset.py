@@ -25,6 +25,7 @@ from vehclust_dask.store.datasets import (
     convert_block,
     find_part,
     finish_part,
+    keep_order,
     set_matrix,
 )
 from vehclust_dask.store.folders import digest_of, require_space
@@ -74,6 +75,12 @@ class Dataset:
     def digest(self) -> str:
         """Return what names the descriptors of all sets, in the order of their names."""
         return digest_of([[name, self.sets[name].digest] for name in sorted(self.sets)])
+
+    @property
+    def samples_digest(self) -> str:
+        """Return what names the paths, groups and truth of the rows."""
+        rows = pd.util.hash_pandas_object(self.samples, index=False).to_numpy()
+        return digest_of([list(self.samples), hashlib.sha256(rows.tobytes()).hexdigest()])
 
 
 @dataclass(frozen=True)
@@ -176,20 +183,25 @@ def _row_paths(data: DataSpec) -> list[str] | None:
     if not data.paths:
         return None
     paths = [path for file in data.paths for path in read_paths(file)]
-    if len(data.paths) > 1:
-        seen: set[str] = set()
-        for path in paths:
-            if path in seen:
-                raise BadInput(f"'{path}' is in two of the paths files: a path names one row")
-            seen.add(path)
+    _refuse_twice(paths, "of the paths files")
     return paths
+
+
+def _refuse_twice(paths: list[str], where: str) -> None:
+    seen: set[str] = set()
+    for path in paths:
+        if path in seen:
+            raise BadInput(f"'{path}' is in two {where}: a path names one row")
+        seen.add(path)
 
 
 def _own_paths(opened: list[list[Source]]) -> list[str] | None:
     """Return the paths a set brings with it, where no paths file is given."""
     for sources in opened:
         if all(source.paths is not None for source in sources):
-            return [path for source in sources for path in source.paths or ()]
+            paths = [path for source in sources for path in source.paths or ()]
+            _refuse_twice(paths, "files of a set")
+            return paths
     return None
 
 
@@ -205,12 +217,16 @@ def _wanted(
         )
     rows = data.block_rows or budget.block_rows(sources[0].n_features)
     out = []
+    first = 0
     for spec, source in zip(descriptor.sources, sources, strict=True):
+        # A part holds the next rows; the only part of a set may know more rows than are asked for.
+        mine = (paths or [])[first : first + source.n_rows] if len(sources) > 1 else paths
         order = None
-        if source.paths is not None and paths is not None and len(sources) == 1:
-            order = match_rows(paths, source.paths)
+        if source.paths is not None and mine:
+            order = match_rows(mine, source.paths)
             if np.array_equal(order, np.arange(source.n_rows)):
                 order = None
+        first += source.n_rows
         fingerprint = {
             "file": source.file,
             "key": source.key,
@@ -313,9 +329,9 @@ def _mark_group(folder: Path) -> None:
 def _verified(part: Part, wanted: _Wanted, name: str, say: Say) -> Part:
     """Compare a source with what was converted of it, block by block."""
     grid = RowGrid((part.rows,), part.block_rows)
-    writer = PartWriter(str(part.folder), grid, part.n_features)
-    if wanted.order is not None:
-        writer = PartWriter(str(part.folder), grid, part.n_features, str(part.folder / "order.npy"))
+    # The part may have come from another file, whose rows were in another order.
+    order = None if wanted.order is None else keep_order(part.folder, wanted.order)
+    writer = PartWriter(str(part.folder), grid, part.n_features, order)
     digests = map_rows(grid, block_digest, wanted.source, writer, name=f"verify-{name}")
     whole = hashlib.sha256(f"{part.rows} x {part.n_features}".encode())
     for digest in digests:

@@ -27,10 +27,19 @@ from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
 from vehclust_dask.job.spec import JobSpec, StudySpec
-from vehclust_dask.job.tables import score_columns, update_notes, write_labels, write_scores
+from vehclust_dask.job.tables import (
+    KEYS,
+    read_notes,
+    score_columns,
+    update_notes,
+    without_notes,
+    write_labels,
+    write_scores,
+)
 from vehclust_dask.job.telling import Teller
 from vehclust_dask.job.watch import Measure, Watch
 from vehclust_dask.job.work import Work
+from vehclust_dask.kernels.warm import warm_kernels
 from vehclust_dask.place import OpenPlace, PlaceSpec, open_place, tunnel_line
 from vehclust_dask.store.folders import (
     canonical_json,
@@ -105,6 +114,7 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
         if found is not None:
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
+        _warm(asked)
         with open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place:
             _greet(place, teller)
             with blocks.listening(teller.listen):
@@ -127,10 +137,12 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
         stopping_cleanly(),
         owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"),
     ):
-        plan_job(spec, asked.workdir).check(asked.workdir)
+        read_notes(_notes_file(spec, asked.workdir))
         found = _finished_run(spec, asked, teller)
         if found is not None:
             return found
+        plan_job(spec, asked.workdir).check(asked.workdir)
+        _warm(asked)
         with (
             Watch() as watch,
             watch.measure() as whole,
@@ -168,18 +180,25 @@ def run_folder(spec: JobSpec, dataset: Dataset, workdir: Path) -> Path:
         spec.canonical(),
         dataset.digest,
         list(dataset.dropped),
+        dataset.samples_digest,
         vars(spec.report),
         __version__,
     ]
     return workdir / "runs" / f"{spec.name}-{digest_of(whole)[:12]}"
 
 
+def _warm(asked: Asked) -> None:
+    """Compile the kernels once, before several workers of this machine do so at the same time."""
+    if asked.place.kind == "local":
+        warm_kernels()
+
+
 def _greet(place: OpenPlace, teller: Teller) -> None:
-    limit = show_bytes(place.memory_limit) if place.memory_limit else "no limit"
-    teller.say(f"{place.n_workers} workers, {limit} each")
     if place.dashboard:
-        teller.say(f"dashboard: {place.dashboard}")
-        teller.say(f"  from another machine: {tunnel_line(place.dashboard)}")
+        teller.say(f"dashboard  {place.dashboard}")
+        teller.say(f"           from another machine: {tunnel_line(place.dashboard)}")
+    limit = show_bytes(place.memory_limit) if place.memory_limit else "no limit"
+    teller.say(f"workers    {place.n_workers}, {limit} each")
 
 
 def _wait(place: OpenPlace, teller: Teller) -> None:
@@ -202,9 +221,10 @@ def _run(
     with _performance_report(place, partial / "performance.html"):
         results = [_study(study, spec, dataset, work) for study in spec.studies]
         scores = _tables(partial, results, dataset, work)
+        if len(scores):
+            scores = _with_notes(scores, spec, asked.workdir, partial)
         if results:
-            noted = _with_notes(scores, spec, asked.workdir, partial)
-            draw_figures(partial / "figures", results, noted, dataset, spec.report, teller.say)
+            draw_figures(partial / "figures", results, scores, dataset, spec.report, teller.say)
     write_text(partial / "job.yaml", asked.job_file.read_text(encoding="utf-8"))
     manifest = _manifest(spec, asked, place, dataset, results, began, whole)
     write_json(partial / MANIFEST, manifest)
@@ -245,15 +265,18 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
                 result.clusterings,
                 result.featured,
             )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(KEYS))
 
 
 def _with_notes(scores: pd.DataFrame, spec: JobSpec, workdir: Path, folder: Path) -> pd.DataFrame:
     """Write the scores table with the notes that a person keeps for this job."""
-    plain = scores.drop(columns=[c for c in ("interpretation", "quality") if c in scores])
-    noted = update_notes(workdir / "notes" / f"{spec.name}.csv", plain)
+    noted = update_notes(_notes_file(spec, workdir), without_notes(scores))
     write_scores(folder / "tables", noted)
     return noted
+
+
+def _notes_file(spec: JobSpec, workdir: Path) -> Path:
+    return workdir / "notes" / f"{spec.name}.csv"
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vehclust_dask.budget import show_bytes
-from vehclust_dask.errors import RunMissing, nearest
+from vehclust_dask.errors import RunMissing, UsageError, nearest
 from vehclust_dask.job.plan import Plan
 from vehclust_dask.job.run import MANIFEST, read_run
 from vehclust_dask.job.tables import label_column
@@ -239,10 +239,18 @@ def export_clusterings(
     studies = manifest["studies"]
     if study is not None and study not in studies:
         raise RunMissing(f"run {folder.name} has no study '{study}'; {nearest(study, studies)}")
+    chosen_studies = {
+        one: record
+        for one, record in studies.items()
+        if study in (None, one) and "featured" in record
+    }
+    if len(chosen_studies) > 1 and out.suffix.lower() == ".csv":
+        raise UsageError(
+            f"{out} is one file, but run {folder.name} has {len(chosen_studies)} studies "
+            f"({', '.join(chosen_studies)}); choose one by --study, or give a folder"
+        )
     files = []
-    for one, record in studies.items():
-        if study not in (None, one) or "featured" not in record:
-            continue
+    for one, record in chosen_studies.items():
         chosen = clustering or record["featured"][0]
         if chosen not in record["clusterings"]:
             raise RunMissing(

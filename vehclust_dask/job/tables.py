@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vehclust_dask.errors import BadInput
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.store.folders import write_text
@@ -89,12 +89,27 @@ def score_columns(
 
 
 def read_notes(file: Path) -> pd.DataFrame:
-    """Read the notes a person wrote; none at first."""
+    """Read the notes a person wrote; none at first.
+
+    Raises
+    ------
+    BadInput
+        If the file is damaged: it is a person's, so it is never replaced.
+    """
     if not file.exists():
         return pd.DataFrame(columns=[*KEYS, *NOTES])
-    notes = pd.read_csv(
-        file, dtype={"study": str, "clustering": str, "k": int}, keep_default_na=False
-    )
+    remedy = f"it needs the columns {', '.join(KEYS)}; mend it, or move it away for a new one"
+    types = {"study": "str", "clustering": "str", "k": "int64"}
+    try:
+        notes = pd.read_csv(file, dtype=types, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:
+        raise BadInput(f"the notes {file} cannot be read ({error}): {remedy}") from None
+    if not set(KEYS) <= set(notes.columns):
+        raise BadInput(f"the notes {file} have the columns {', '.join(map(str, notes))}: {remedy}")
+    twice = notes[notes.duplicated(list(KEYS))]
+    if len(twice):
+        row = "/".join(str(twice[key].iloc[0]) for key in KEYS)
+        raise BadInput(f"the notes {file} hold {row} twice: keep one of the rows")
     for column in NOTES:
         if column not in notes:
             notes[column] = ""
@@ -116,35 +131,20 @@ def update_notes(file: Path, scores: pd.DataFrame) -> pd.DataFrame:
         added = pd.DataFrame(new, columns=list(KEYS)).assign(**dict.fromkeys(NOTES, ""))
         notes = pd.concat([notes, added], ignore_index=True)
         write_text(file, notes.to_csv(index=False, lineterminator="\n"))
-    columns = [*KEYS, *(c for c in notes.columns if c not in KEYS)]
-    joined = scores.merge(notes[columns], on=list(KEYS), how="left")
-    for column in NOTES:
+    more = [c for c in notes.columns if c not in (*KEYS, *NOTES) and c not in scores]
+    joined = scores.merge(notes[[*KEYS, *NOTES, *more]], on=list(KEYS), how="left")
+    for column in (*NOTES, *more):
         joined[column] = joined[column].fillna("")
     return joined
+
+
+def without_notes(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores as they were before notes were put behind them."""
+    columns = list(scores)
+    return scores[columns[: columns.index(NOTES[0])]] if NOTES[0] in scores else scores
 
 
 def write_scores(folder: Path, scores: pd.DataFrame) -> None:
     """Write the scores table as parquet and as CSV."""
     scores.to_parquet(folder / "scores.parquet", index=False)
     write_text(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
-
-
-def show_scores(scores: pd.DataFrame, featured: dict[str, tuple[str, int]]) -> list[dict[str, Any]]:
-    """Return the rows worth printing: the featured clustering of each study, and every other engine."""
-    chosen = []
-    for study, part in scores.groupby("study", sort=False):
-        name, k = featured[str(study)]
-        wanted = (part["clustering"] == name) & (part["k"] == k)
-        same_k = (part["clustering"] != name) & (
-            part["k"].isin([k]) | (part.groupby("clustering")["k"].transform("size") == 1)
-        )
-        chosen.append(part[wanted | same_k])
-    shown = pd.concat(chosen)
-    return [dict(zip(shown.columns, row, strict=True)) for row in shown.itertuples(index=False)]
-
-
-def nan_free(values: Any) -> Any:
-    """Return JSON-able values: NaN becomes None."""
-    if isinstance(values, float) and not np.isfinite(values):
-        return None
-    return values

@@ -73,15 +73,15 @@ class Teller:
                 self._task = self._bar.add_task(progress.name, total=progress.total, rate="")
         rate = progress.done / max(now - self._began, 1e-9)
         if self._bar is not None:
-            shown = f"{rate:.1f}/s" if progress.done > 1 else ""
+            shown = f"{rate:.1f}/s" if now - self._began > 0.5 else ""
             self._bar.update(self._task, completed=progress.done, rate=shown)
         elif now - self._last >= LINE_EVERY:
             self._last = now
-            left = (progress.total - progress.done) / max(rate, 1e-9)
-            self.say(
-                f"  {progress.name}: {progress.done}/{progress.total} tasks, "
-                f"{rate:.1f} a second, {left:.0f} s left"
-            )
+            line = f"  {progress.name}: {progress.done}/{progress.total} tasks"
+            if now - self._began > 1.0:
+                left = (progress.total - progress.done) / max(rate, 1e-9)
+                line += f", {rate:.1f} a second, {left:.0f} s left"
+            self.say(line)
 
 
 def fail(message: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vehclust_dask.job.watch import Watch
+from vehclust_dask.store.folders import owner_lock
 from vehclust_dask.store.steps import Step
 
 
@@ -48,14 +49,16 @@ class Work:
         if step.done:
             self.say(f"{label}: already there ({step.kind}-{step.digest[:8]})")
             return step
-        resumed = step.partial.exists()
-        with self.watch.measure() as measure:
-            facts = compute(step.begin())
-        step.finish(
-            seconds=round(measure.seconds, 3),
-            peak_bytes=measure.peak_bytes,
-            resumed=resumed,
-            **facts,
-        )
+        # Jobs share steps: two that wrote one at the same time would take it from each other.
+        with owner_lock(self.root / "locks" / f"{step.kind}-{step.digest}", label):
+            resumed = step.partial.exists()
+            with self.watch.measure() as measure:
+                facts = compute(step.begin())
+            step.finish(
+                seconds=round(measure.seconds, 3),
+                peak_bytes=measure.peak_bytes,
+                resumed=resumed,
+                **facts,
+            )
         self.say(f"{label}: {measure.seconds:.1f} s{' (went on from before)' if resumed else ''}")
         return step

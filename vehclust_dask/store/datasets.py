@@ -8,6 +8,7 @@ a new part and leaves the old one.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,14 +214,19 @@ def begin_part(
     partial = folder / f".part-{digest_of([fingerprint, block_rows, compress])}{PARTIAL}"
     (partial / "blocks").mkdir(parents=True, exist_ok=True)
     create_array(partial / ARRAY, n_rows, block_rows, n_features, "float32", compress, {})
-    order_file = None
-    if order is not None:
-        order_file = partial / "order.npy"
-        np.save(order_file, order)
+    order_file = None if order is None else keep_order(partial, order)
     grid = RowGrid((n_rows,), block_rows)
-    return PartWriter(
-        str(partial), grid, n_features, None if order_file is None else str(order_file)
-    )
+    return PartWriter(str(partial), grid, n_features, order_file)
+
+
+def keep_order(folder: Path, order: NDArray[np.int64]) -> str:
+    """Write the source row of every row where tasks can read it; return the file."""
+    file = folder / f"order-{hashlib.sha256(order.tobytes()).hexdigest()[:16]}.npy"
+    if not file.exists():
+        content = io.BytesIO()
+        np.save(content, order)
+        write_bytes(file, content.getvalue())
+    return str(file)
 
 
 def finish_part(folder: Path, writer: PartWriter, fingerprint: dict[str, Any]) -> Part:

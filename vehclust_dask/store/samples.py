@@ -81,7 +81,7 @@ def _truth(paths: list[str], file: Path, columns: Sequence[str]) -> dict[str, pd
         raise BadInput(
             f"there is no truth file {file}; correct data.truth or leave it out"
         ) from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise BadInput(f"{file} cannot be read as CSV: {error}") from None
     key = find_column(known.columns)
     if key is None:

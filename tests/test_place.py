@@ -1,0 +1,162 @@
+"""Place files: what they may say, and the places they must not open."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vehclust_dask.budget import MIB
+from vehclust_dask.errors import UsageError, VehclustError
+from vehclust_dask.place import (
+    WORKER_BASE_BYTES,
+    PlaceSpec,
+    cache_bytes,
+    check_address,
+    free_port,
+    load_place,
+    local_size,
+    place_from,
+    scheduler_place,
+    tunnel_line,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def place(**content: Any) -> PlaceSpec:
+    return place_from(content, "place.yaml")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "cluster_config").glob("*.yaml")), ids=lambda f: f.name)
+def test_load_place__reads_the_files_of_the_project(file: Path) -> None:
+    assert load_place(file).kind in ("local", "address")
+
+
+def test_load_place__reads_what_a_file_says(tmp_path: Path) -> None:
+    file = tmp_path / "place.yaml"
+    file.write_text("kind: local\nworkers: 3\nmemory_limit: 1GiB\ndashboard: off\n")
+    assert load_place(file) == PlaceSpec(workers=3, memory_limit=1024 * MIB, dashboard=None)
+
+
+def test_place__takes_auto_for_what_the_machine_decides() -> None:
+    assert place(workers="auto", memory_limit="auto") == PlaceSpec()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"kind": "locale"}, "kind: 'locale': did you mean 'local'"),
+        ({"kind": ["local"]}, r"kind: \['local'\]: did you mean 'local'"),
+        ({"workrs": 2}, "unknown key 'workrs'; did you mean 'workers'"),
+        ({"kind": "local", "address": "tcp://127.0.0.1:1"}, "unknown key 'address'"),
+        ({"kind": "address", "workers": 2}, "unknown key 'workers'"),
+        ({3: 2}, "unknown key '3'"),
+        ({"workers": 0}, "workers: 0: a whole number of at least 1"),
+        ({"workers": True}, "workers: True: a whole number"),
+        ({"workers": 2.5}, "workers: 2.5: a whole number"),
+        ({"memory_limit": "much"}, "memory_limit: 'much' is no size; write it like 1GiB"),
+        ({"memory_limit": 0}, "memory_limit: 0 is no positive number"),
+        ({"memory_limit": 1.5}, "memory_limit: 1.5: .*write it like 1GiB"),
+        ({"memory_limit": True}, "memory_limit: True: .*write it like 1GiB"),
+        ({"memory_limit": [1]}, r"memory_limit: \[1\]: .*write it like 1GiB"),
+        ({"dashboard": "yes"}, "dashboard: 'yes'"),
+        ({"dashboard": 70000}, "dashboard: 70000: .* 65535"),
+        ({"local_directory": 3}, "local_directory: 3: str is needed"),
+        ({"kind": "address"}, "address is missing; write it like tcp://127.0.0.1:8786"),
+        ({"kind": "address", "address": "127.0.0.1:8786"}, "is no address"),
+        ({"kind": "address", "address": "tcp://127.0.0.1"}, "is no address"),
+        ({"kind": "address", "address": "tcp://127.0.0.1:port"}, "is no address"),
+        ({"kind": "address", "address": "http://127.0.0.1:80"}, "is no address"),
+        ({"kind": "address", "address": "tcp://127.0.0.1:1", "insecure": "yes"}, "insecure: 'yes': bool"),
+        ({"kind": "address", "address": "tls://10.0.0.5:8786"}, "needs tls_ca, tls_cert and tls_key"),
+    ],
+)
+def test_place__refuses_in_one_sentence(content: dict[Any, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as refused:
+        place_from(content, "place.yaml")
+    assert str(refused.value).startswith("place.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"- a\n", "keys such as"), (b"a: [\n", "is no YAML"), (b"\xff\xfe\x00", "is no")],
+)
+def test_load_place__refuses_a_file_that_is_none(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "place.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=reason):
+        load_place(tmp_path / "place.yaml")
+
+
+def test_load_place__refuses_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"absent.yaml: No such file .*see cluster_config/"):
+        load_place(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
+def test_address__on_this_machine_needs_no_encryption(host: str) -> None:
+    assert scheduler_place(f"tcp://{host}:8786").address == f"tcp://{host}:8786"
+
+
+@pytest.mark.parametrize("host", ["10.0.0.5", "0.0.0.0", "example.org", "[::]", "127.0.0.1.example.org"])
+def test_address__beyond_this_machine_needs_a_word(host: str) -> None:
+    address = f"tcp://{host}:8786"
+    with pytest.raises(UsageError, match="'insecure: true'"):
+        scheduler_place(address)
+    with pytest.raises(UsageError, match="use tls://"):
+        place(kind="address", address=address)
+    assert place(kind="address", address=address, insecure=True).insecure
+
+
+def test_address__with_tls_needs_all_its_files() -> None:
+    files = {"tls_ca": "a", "tls_cert": "b", "tls_key": "c"}
+    check_address(PlaceSpec(kind="address", address="tls://10.0.0.5:8786", **files), "x")
+    for name in files:
+        with pytest.raises(UsageError, match="tls_ca, tls_cert and tls_key"):
+            check_address(
+                PlaceSpec(kind="address", address="tls://10.0.0.5:8786", **files | {name: None}), "x"
+            )
+
+
+def test_free_port__takes_the_next_where_one_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        found = free_port(port)
+        assert port < found < port + 200
+    assert free_port(port) == port
+
+
+def test_free_port__ends_at_the_last_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: socket.socket, address: tuple[str, int]) -> None:
+        if address[1] > 65535:
+            raise OverflowError("port must be 0-65535")
+        raise OSError("in use")
+
+    monkeypatch.setattr("socket.socket.bind", refuse, raising=False)
+    with pytest.raises(VehclustError, match=r"no port is free from 65500 on; .*dashboard: off"):
+        free_port(65500)
+
+
+def test_local_size__shares_the_machine() -> None:
+    import psutil
+
+    workers, limit = local_size(PlaceSpec(workers=4))
+    assert workers == 4
+    assert 0 < 4 * limit <= 0.8 * psutil.virtual_memory().total
+    assert local_size(PlaceSpec(workers=1, memory_limit=5)) == (1, 5)
+
+
+@pytest.mark.parametrize("limit", [600 * MIB, 1024 * MIB, 8192 * MIB, 65536 * MIB])
+@pytest.mark.parametrize("per_task", [64 * MIB, 200 * MIB])
+def test_cache_bytes__leaves_room_for_a_task(limit: int, per_task: int) -> None:
+    kept = cache_bytes(limit, per_task)
+    assert 64 * MIB <= kept <= 2048 * MIB
+    assert kept == 64 * MIB or kept + per_task + WORKER_BASE_BYTES <= limit
+
+
+def test_tunnel_line__names_the_port_on_both_sides() -> None:
+    line = tunnel_line("http://127.0.0.1:8790/status")
+    assert line.startswith("ssh -L 8790:127.0.0.1:8790 ")
+    assert line.endswith(f"@{socket.gethostname()}")
