@@ -22,12 +22,12 @@ COMPONENTS, CLUSTERS, MAX_ITER = 150, 30, 100
 
 
 class FileBlocks:
-    """Rows of an npy file, read block by block; kept while there is room, as workers keep them."""
+    """Rows of an npy file, read block by block; kept for the next pass where there will be one."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, keep: bool = False) -> None:
         from vehclust_dask.records import RowGrid
 
-        self.file = file
+        self.file, self.keep = file, keep
         shape = np.load(file, mmap_mode="r").shape
         self.grid = RowGrid.for_width((shape[0],), shape[1])
         self.n_features = int(shape[1])
@@ -35,6 +35,8 @@ class FileBlocks:
     def read(self, i: int) -> np.ndarray:
         from vehclust_dask.cache import CACHE
 
+        if not self.keep:
+            return self._load(i)
         return CACHE.of(self.file, i, lambda: self._load(i), lambda X: X.nbytes)
 
     def _load(self, i: int) -> np.ndarray:
@@ -96,7 +98,7 @@ def inertia_of(file: str, centers: np.ndarray) -> float:
 def kmeans_ours(file: str, start: np.ndarray) -> np.ndarray:
     from vehclust_dask.estimators import KMeans
 
-    model = KMeans(CLUSTERS, init=start, max_iter=MAX_ITER).fit(FileBlocks(file))
+    model = KMeans(CLUSTERS, init=start, max_iter=MAX_ITER).fit(FileBlocks(file, keep=True))
     return model.cluster_centers_
 
 
