@@ -30,7 +30,9 @@ def place(**content: Any) -> PlaceSpec:
     return place_from(content, "place.yaml")
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "cluster_config").glob("*.yaml")), ids=lambda f: f.name)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "cluster_config").glob("*.yaml")), ids=lambda f: f.name
+)
 def test_load_place__reads_the_files_of_the_project(file: Path) -> None:
     assert load_place(file).kind in ("local", "address")
 
@@ -70,8 +72,14 @@ def test_place__takes_auto_for_what_the_machine_decides() -> None:
         ({"kind": "address", "address": "tcp://127.0.0.1"}, "is no address"),
         ({"kind": "address", "address": "tcp://127.0.0.1:port"}, "is no address"),
         ({"kind": "address", "address": "http://127.0.0.1:80"}, "is no address"),
-        ({"kind": "address", "address": "tcp://127.0.0.1:1", "insecure": "yes"}, "insecure: 'yes': bool"),
-        ({"kind": "address", "address": "tls://10.0.0.5:8786"}, "needs tls_ca, tls_cert and tls_key"),
+        (
+            {"kind": "address", "address": "tcp://127.0.0.1:1", "insecure": "yes"},
+            "insecure: 'yes': bool",
+        ),
+        (
+            {"kind": "address", "address": "tls://10.0.0.5:8786"},
+            "needs tls_ca, tls_cert and tls_key",
+        ),
     ],
 )
 def test_place__refuses_in_one_sentence(content: dict[Any, Any], reason: str) -> None:
@@ -84,7 +92,9 @@ def test_place__refuses_in_one_sentence(content: dict[Any, Any], reason: str) ->
     ("content", "reason"),
     [(b"- a\n", "keys such as"), (b"a: [\n", "is no YAML"), (b"\xff\xfe\x00", "is no")],
 )
-def test_load_place__refuses_a_file_that_is_none(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_load_place__refuses_a_file_that_is_none(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     (tmp_path / "place.yaml").write_bytes(content)
     with pytest.raises(UsageError, match=reason):
         load_place(tmp_path / "place.yaml")
@@ -100,7 +110,9 @@ def test_address__on_this_machine_needs_no_encryption(host: str) -> None:
     assert scheduler_place(f"tcp://{host}:8786").address == f"tcp://{host}:8786"
 
 
-@pytest.mark.parametrize("host", ["10.0.0.5", "0.0.0.0", "example.org", "[::]", "127.0.0.1.example.org"])
+@pytest.mark.parametrize(
+    "host", ["10.0.0.5", "0.0.0.0", "example.org", "[::]", "127.0.0.1.example.org"]
+)
 def test_address__beyond_this_machine_needs_a_word(host: str) -> None:
     address = f"tcp://{host}:8786"
     with pytest.raises(UsageError, match="'insecure: true'"):
@@ -116,7 +128,8 @@ def test_address__with_tls_needs_all_its_files() -> None:
     for name in files:
         with pytest.raises(UsageError, match="tls_ca, tls_cert and tls_key"):
             check_address(
-                PlaceSpec(kind="address", address="tls://10.0.0.5:8786", **files | {name: None}), "x"
+                PlaceSpec(kind="address", address="tls://10.0.0.5:8786", **files | {name: None}),
+                "x",
             )
 
 

@@ -25,6 +25,8 @@ WORKER_BASE_BYTES = 350 * budget.MIB
 #: Share of a worker's memory limit that it may keep between tasks.
 CACHE_SHARE = 4
 LAST_PORT = 65535
+#: How long a scheduler may take to answer.
+ANSWER_WITHIN = "15s"
 #: What a local worker runs when it starts.
 QUIET = """
 import logging
@@ -118,7 +120,9 @@ def _value(key: str, value: Any, label: str) -> Any:
         return None if key != "insecure" else False
     if key == "memory_limit":
         if isinstance(value, bool) or not isinstance(value, int | str):
-            raise UsageError(f"{label}: memory_limit: {value!r}: a size is needed; write it like 1GiB")
+            raise UsageError(
+                f"{label}: memory_limit: {value!r}: a size is needed; write it like 1GiB"
+            )
         try:
             return budget.parse_bytes(value)
         except ValueError as error:
@@ -332,7 +336,7 @@ def _joined(place: PlaceSpec, workdir: Path) -> Iterator[OpenPlace]:
 
     try:
         client = Client(
-            place.address, security=_security(place), timeout="15s", set_as_default=True
+            place.address, security=_security(place), timeout=ANSWER_WITHIN, set_as_default=True
         )
     except (OSError, TimeoutError) as error:
         raise VehclustError(

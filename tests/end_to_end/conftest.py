@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,15 +40,9 @@ studies:
     scale: standard
     reduce: {method: pca, n_components: 8}
     cluster:
-      km: {method: kmeans, n_clusters: "2..8", n_init: 2, tol: 0}
+      km: {method: kmeans, n_clusters: [2, 3, 8], n_init: 2, tol: 0}
       mbk: {method: minibatch-kmeans, n_clusters: 4, n_init: 2, batch_size: 256}
     featured: km/3
-  joined:
-    descriptors: [b, a]
-    scale: minmax
-    reduce: none
-    cluster:
-      km: {method: kmeans, n_clusters: [3, 5], n_init: 2}
   raw:
     descriptors: [b]
     reduce: none
@@ -136,7 +132,7 @@ class Started:
     """A command under way, in a process group of its own."""
 
     def __init__(self, *args: object, before: str = "") -> None:
-        self._err = tempfile.TemporaryFile("w+")
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command(*args, before=before),
             stdout=subprocess.DEVNULL,
@@ -175,8 +171,7 @@ class Started:
 
     def stderr(self) -> str:
         """Return what was printed for the person so far."""
-        self._err.seek(0)
-        return self._err.read()
+        return os.pread(self._err.fileno(), 10**6, 0).decode()
 
     def close(self) -> None:
         """Leave nothing behind."""
@@ -212,16 +207,21 @@ class Seen:
     """What was seen of the processes of a command while it ran."""
 
     listening: set[str] = field(default_factory=set)
-    dashboards: set[int] = field(default_factory=set)
+    ports: set[int] = field(default_factory=set)
+    answered: set[int] = field(default_factory=set)
 
-    def look(self, processes: list[psutil.Process], port: int | None) -> None:
-        """Note who listens where, and what answers at the dashboard's port."""
-        for process in processes:
+    def look(self, one: Started) -> None:
+        """Note who listens where, and what the dashboard answers."""
+        for process in (one.tree, *one.children()):
             with contextlib.suppress(psutil.Error):
-                for one in process.net_connections("tcp"):
-                    if one.status == psutil.CONN_LISTEN:
-                        self.listening.add(one.laddr.ip)
-                        self.dashboards.add(one.laddr.port)
+                for socket_ in process.net_connections("tcp"):
+                    if socket_.status == psutil.CONN_LISTEN:
+                        self.listening.add(socket_.laddr.ip)
+                        self.ports.add(socket_.laddr.port)
+        shown = re.search(r"http://127\.0\.0\.1:\d+/status", one.stderr())
+        if shown and not self.answered:
+            with contextlib.suppress(OSError), urllib.request.urlopen(shown[0], timeout=5) as page:
+                self.answered.add(page.status)
 
 
 @dataclass(frozen=True)
@@ -234,6 +234,7 @@ class Reference:
     busy_port: int
     place: Path
     job: Path
+    digests: dict[str, str]
 
 
 def place_file(file: Path, workers: int, *more: str) -> Path:
@@ -257,7 +258,7 @@ def reference(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Reference
 
         def watch() -> None:
             while not stop.wait(0.3):
-                seen.look([one.tree, *one.children()], port)
+                seen.look(one)
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -268,7 +269,7 @@ def reference(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Reference
             watcher.join()
             one.close()
     assert ended.code == 0, ended.err
-    return Reference(root / "work", ended, seen, port, place, job)
+    return Reference(root / "work", ended, seen, port, place, job, digests(root / "work"))
 
 
 @pytest.fixture(scope="session")
@@ -279,13 +280,13 @@ def warm() -> Iterator[str]:
     address = f"tcp://127.0.0.1:{port}"
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    one_process = ["--no-nanny", "--memory-limit", "1GiB"]
     listen = ["--host", "127.0.0.1", "--no-dashboard"]
     kept = [
         subprocess.Popen([*dask, "scheduler", "--port", str(port), *listen], **quiet),
         *(
             subprocess.Popen(
-                [*dask, "worker", address, "--nthreads", str(threads), "--memory-limit", "1GiB"]
-                + ["--no-nanny", *listen],
+                [*dask, "worker", address, "--nthreads", str(threads), *one_process, *listen],
                 **quiet,
             )
             for threads in (1, 2, 1)

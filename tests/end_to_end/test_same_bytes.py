@@ -12,7 +12,7 @@ pytestmark = pytest.mark.cluster
 
 
 def test_run__leaves_nothing_unfinished(reference: Reference) -> None:
-    names = digests(reference.workdir)
+    names = reference.digests
     assert any(name.startswith("datasets/small/a.zarr/part-") for name in names)
     assert any("clusters.zarr/margin/part-0000/c/0/0" in name for name in names)
     assert not [name for name in names if "partial" in name]
@@ -24,7 +24,7 @@ def test_run__gives_the_same_bytes_on_one_worker(reference: Reference, tmp_path:
     workdir = tmp_path / "work"
     done = run_cli("run", reference.job, "--workdir", workdir, "--cluster", place, "--quiet")
     assert done.code == 0, done.err
-    assert digests(workdir) == digests(reference.workdir)
+    assert digests(workdir) == reference.digests
 
 
 def test_run__gives_the_same_bytes_on_workers_of_several_threads(
@@ -33,4 +33,4 @@ def test_run__gives_the_same_bytes_on_workers_of_several_threads(
     workdir = tmp_path / "work"
     done = run_cli("run", reference.job, "--workdir", workdir, "--scheduler", warm, "--quiet")
     assert done.code == 0, done.err
-    assert digests(workdir) == digests(reference.workdir)
+    assert digests(workdir) == reference.digests

@@ -7,11 +7,11 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
-from tests.end_to_end.conftest import Reference, Started, digests, place_file, run_cli, run_of
+from tests.end_to_end.conftest import Reference, Started, digests, place_file
+from vehclust_dask.job.run import list_runs
 
 pytestmark = pytest.mark.cluster
 
@@ -36,7 +36,9 @@ clustering.save_state, clustering.load_state = noting_save, noting_load
 
 def mtimes(folder: Path) -> dict[str, int]:
     """Return when each file was written."""
-    return {str(f.relative_to(folder)): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
+    return {
+        str(f.relative_to(folder)): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()
+    }
 
 
 def notes(log: Path) -> list[list[str]]:
@@ -45,19 +47,33 @@ def notes(log: Path) -> list[list[str]]:
 
 def saved_passes(log: Path) -> int:
     """Return how many passes the last saved state of the sweep holds."""
-    return max((int(n) for what, file, n in notes(log) if (what, file) == ("saved", "state.npz")), default=0)
+    return max(
+        (int(n) for what, file, n in notes(log) if (what, file) == ("saved", "state.npz")),
+        default=0,
+    )
 
 
-def nothing_is_visible(workdir: Path, *, converted: bool) -> bool:
-    """Say whether all that can be seen is whole: no run, each step and each part with its record."""
-    shown = run_cli("runs", "list", "--workdir", workdir)
-    assert (shown.code, shown.out.strip()) == (0, "no finished runs")
+def check_nothing_half_is_visible(workdir: Path, *, converted: bool) -> None:
+    """Check that all that can be seen is whole: no run, each step and each part with its record."""
+    assert list_runs(workdir) == []
     steps = [s for s in workdir.glob("steps/*") if not s.name.endswith(".partial")]
     assert all((step / "manifest.json").is_file() for step in steps)
     parts = list(workdir.glob("datasets/*/*.zarr/part-*"))
     assert all((part / "part.json").is_file() for part in parts)
     assert bool(parts) == converted
-    return True
+
+
+def check_stopped(one: Started, send: Callable[[], None], name: str) -> None:
+    """Stop a command; it says so in one line and leaves no process."""
+    below = one.children()
+    assert len(one.workers()) == 2
+    send()
+    ended = one.wait()
+    assert ended.code == 130, ended.err
+    assert "Traceback" not in ended.err
+    (line,) = [line for line in ended.err.splitlines() if "stopped by" in line]
+    assert line == f"vehclust: stopped by {name}; finished work is kept, the same command goes on"
+    assert not [p for p in psutil.wait_procs(below, timeout=10)[1] if p.is_running()]
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +94,21 @@ def begin(
     return lambda: start(*words, before=before)
 
 
-def test_kill_9__anywhere_costs_nothing_but_time(
+def test_stops__of_every_kind_cost_nothing_but_time(
     reference: Reference, begin: Begin, tmp_path: Path
 ) -> None:
     workdir, log = tmp_path / "work", tmp_path / "states.log"
 
     one = begin()
-    one.until(lambda: len(list(workdir.glob("datasets/small/a.zarr/.part-*/blocks/*.npz"))) > 2, "convert")
+    one.until(
+        lambda: len(list(workdir.glob("datasets/small/a.zarr/.part-*/blocks/*.npz"))) > 2, "convert"
+    )
     one.kill_all()
     (partial,) = workdir.glob("datasets/small/a.zarr/.part-*.partial")
     done = {f.stem for f in (partial / "blocks").glob("[!.]*.npz")}
     chunks = {c: t for c, t in mtimes(partial / "X" / "c").items() if f"{int(c[:-2]):06d}" in done}
     assert 2 < len(chunks) < 32
-    assert nothing_is_visible(workdir, converted=False)
+    check_nothing_half_is_visible(workdir, converted=False)
 
     one = begin()
     one.until(lambda: any(workdir.glob("steps/moments-*.partial")), "moments")
@@ -98,7 +116,7 @@ def test_kill_9__anywhere_costs_nothing_but_time(
     (array,) = workdir.glob("datasets/small/a.zarr/part-*/X/c")
     kept = mtimes(array)
     assert {c: kept[c] for c in chunks} == chunks, "converted blocks are not written again"
-    assert nothing_is_visible(workdir, converted=True)
+    check_nothing_half_is_visible(workdir, converted=True)
 
     one = begin()
     one.until(lambda: saved_passes(log) >= 4, "passes")
@@ -110,59 +128,31 @@ def test_kill_9__anywhere_costs_nothing_but_time(
     log.unlink()
 
     one = begin()
-    one.until(lambda: any(partial.glob("clusters.zarr/margin/part-0000/c/*/*")), "assignment")
-    one.kill_all()
+    one.until(lambda: saved_passes(log) >= passes + 2, "passes")
+    # A terminal sends Ctrl-C to every process of the group.
+    check_stopped(one, lambda: os.killpg(one.process.pid, signal.SIGINT), "SIGINT")
     first, second = notes(log)[:2]
     assert first[:2] == ["loaded", "state.npz"]
     assert int(first[2]) >= passes
     assert (second[0], int(second[2])) == ("saved", int(first[2]) + 1), "goes on with the next pass"
-    assert nothing_is_visible(workdir, converted=True)
+    check_nothing_half_is_visible(workdir, converted=True)
+
+    one = begin()
+    one.until(lambda: any(partial.glob("clusters.zarr/margin/part-0000/c/*/*")), "assignment")
+    one.kill_all()
+    check_nothing_half_is_visible(workdir, converted=True)
     centers = mtimes(partial)["centers.npz"]
 
-    ended = begin().wait()
-    assert ended.code == 0, ended.err
-    assert "a: 4,000 x 32 already converted" in ended.err
-    assert "(went on from before)" in ended.err
-    assert mtimes(workdir / "steps" / partial.name.removesuffix(".partial"))["centers.npz"] == centers
-    assert mtimes(array) == kept
-    assert digests(workdir) == digests(reference.workdir)
-
-
-def test_stop__is_one_line_and_leaves_no_process(
-    reference: Reference, begin: Begin, tmp_path: Path
-) -> None:
-    workdir, log = tmp_path / "work", tmp_path / "states.log"
-
-    def stop(one: Started, send: Callable[[], None], name: str) -> None:
-        below = one.children()
-        assert len(one.workers()) == 2
-        send()
-        ended = one.wait()
-        assert ended.code == 130, ended.err
-        assert "Traceback" not in ended.err
-        (line,) = [line for line in ended.err.splitlines() if "stopped by" in line]
-        assert line == (
-            f"vehclust: stopped by {name}; finished work is kept, the same command goes on"
-        )
-        assert not [p for p in psutil.wait_procs(below, timeout=10)[1] if p.is_running()]
-        assert nothing_is_visible(workdir, converted=True)
-
     one = begin()
-    one.until(lambda: saved_passes(log) >= 2, "passes")
-    stop(one, one.process.terminate, "SIGTERM")
-
-    one = begin()
-    one.until(lambda: any(workdir.glob("steps/kmeans-*.partial/clusters.zarr/labels")), "assignment")
-    # A terminal sends Ctrl-C to every process of the group.
-    stop(one, lambda: os.killpg(one.process.pid, signal.SIGINT), "SIGINT")
-
-    one = begin()
-    one.until(lambda: any(workdir.glob("steps/kmeans-*.partial/clusters.zarr/labels")), "assignment")
+    one.until(lambda: "reduced rows: already there" in one.stderr(), "clusters")
     one.workers()[0].kill()
     ended = one.wait()
     assert ended.code == 0, ended.err
     assert "Traceback" not in ended.err
-    assert digests(workdir) == digests(reference.workdir)
-    labels = np.load(next(workdir.glob("steps/kmeans-*/centers.npz")))
-    assert len(labels.files) > 3
-    assert run_of(workdir).name == run_of(reference.workdir).name
+    assert "a: 4,000 x 32 already converted" in ended.err
+    assert "(went on from before)" in ended.err
+    assert (
+        mtimes(workdir / "steps" / partial.name.removesuffix(".partial"))["centers.npz"] == centers
+    )
+    assert mtimes(array) == kept
+    assert digests(workdir) == reference.digests

@@ -47,7 +47,9 @@ class Site:
         self.workdir = folder / "work"
         rng = np.random.default_rng(4)
         self.kinds = rng.integers(0, 4, N_ROWS)
-        self.A = ((4 * rng.normal(size=(4, 6)))[self.kinds] + rng.normal(size=(N_ROWS, 6))).astype("f4")
+        self.A = ((4 * rng.normal(size=(4, 6)))[self.kinds] + rng.normal(size=(N_ROWS, 6))).astype(
+            "f4"
+        )
         self.B = rng.normal(size=(N_ROWS, 5)).astype("f4")
         self.paths = [f"w/{i % 5}/{i // 3:04d}/{i:05d}.jpg" for i in range(N_ROWS)]
         self.save("a.npy", self.A)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ import pandas as pd
 import pytest
 
 from tests.job.conftest import Site, call, no_cluster
+from vehclust_dask.errors import Interrupted
 from vehclust_dask.job import run
 from vehclust_dask.store.folders import owner_lock
 
 
 def mtimes(folder: Path) -> dict[str, int]:
-    return {str(f.relative_to(folder)): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
+    return {
+        str(f.relative_to(folder)): f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()
+    }
 
 
 def notes_file(site: Site, job: str = "small") -> Path:
@@ -38,7 +43,9 @@ def count_clusters(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return opened
 
 
-def test_second_run__finds_everything_without_a_cluster(site: Site, count_clusters: list[object]) -> None:
+def test_second_run__finds_everything_without_a_cluster(
+    site: Site, count_clusters: list[object]
+) -> None:
     job = site.job()
     folder = site.finished(job)
     steps = mtimes(site.workdir / "steps")
@@ -83,7 +90,10 @@ def test_notes__stay_with_the_job(site: Site) -> None:
     job = site.job()
     site.finished(job)
     notes = pd.read_csv(notes_file(site), keep_default_na=False)
-    assert notes[["study", "clustering", "k"]].to_numpy().tolist() == [["one", "km", 3], ["one", "km", 4]]
+    assert notes[["study", "clustering", "k"]].to_numpy().tolist() == [
+        ["one", "km", 3],
+        ["one", "km", 4],
+    ]
     notes.loc[1, ["interpretation", "quality"]] = ["by colour, \u00e4", "good"]
     notes["seen_by"] = ["me", "you"]
     notes.to_csv(notes_file(site), index=False)
@@ -225,7 +235,9 @@ def test_join_by_path__gives_the_array_of_the_plain_file(site: Site) -> None:
 
     def array(dataset: str) -> dict[str, bytes]:
         (part,) = (site.workdir / "datasets" / dataset / "a.zarr").glob("part-*")
-        return {str(f.relative_to(part)): f.read_bytes() for f in (part / "X").rglob("*") if f.is_file()}
+        return {
+            str(f.relative_to(part)): f.read_bytes() for f in (part / "X").rglob("*") if f.is_file()
+        }
 
     assert array("plain") == array("site")
     assert site.labels(other).equals(site.labels(folder))
@@ -282,7 +294,10 @@ def test_nan__is_refused_with_row_and_path(site: Site) -> None:
     for command in ("convert", "run", "run"):
         ended = site.run(site.job(), command=command)
         assert ended.code == 3
-        assert f"a holds NaN or infinity in 2 rows, the first is row 70 ({site.paths[70]})" in ended.err
+        assert (
+            f"a holds NaN or infinity in 2 rows, the first is row 70 ({site.paths[70]})"
+            in ended.err
+        )
         assert "on_nan: drop" in ended.err
     assert call("runs", "list", "--workdir", site.workdir).out.strip() == "no finished runs"
 
@@ -314,7 +329,10 @@ def test_nan__dropped_gives_what_data_without_the_rows_give(site: Site) -> None:
     assert mine["path"].tolist() == [site.paths[i] for i in kept]
     assert mine.drop(columns="row").equals(theirs.drop(columns="row"))
     measured = ["seconds", "peak_mb"]
-    scores = [pd.read_parquet(f / "tables/scores.parquet").drop(columns=measured) for f in (dropped, without)]
+    scores = [
+        pd.read_parquet(f / "tables/scores.parquet").drop(columns=measured)
+        for f in (dropped, without)
+    ]
     assert scores[0].equals(scores[1])
 
 
@@ -362,7 +380,9 @@ def test_step__that_another_job_computes_is_not_computed_twice(
     assert site.run(site.job("other")).code == 0
 
 
-def test_part__that_is_half_converted_is_not_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_part__that_is_half_converted_is_not_used(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vehclust_dask.job import dataset
 
     class Stopped(Exception):
@@ -379,3 +399,20 @@ def test_part__that_is_half_converted_is_not_used(site: Site, monkeypatch: pytes
     done = mtimes(next(site.workdir.glob("datasets/site/a.zarr/.part-*")) / "X")
     assert site.run(site.job(), command="convert").code == 0
     assert mtimes(next(site.workdir.glob("datasets/site/a.zarr/part-*")) / "X") == done
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop__is_not_taken_for_a_failure_by_the_code_it_comes_upon(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    def forgiving() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except Exception:
+            pytest.fail("a library took the stop for an error of its own")
+
+    words = f"stopped by {number.name}; .* goes on"
+    with pytest.raises(Interrupted, match=words), run.stopping_cleanly():
+        forgiving()
+    assert signal.getsignal(number) is before

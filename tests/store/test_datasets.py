@@ -90,7 +90,9 @@ def test_convert__keeps_the_values_and_tells_of_the_columns(tmp_path: Path, X: F
     assert np.array_equal(content(part), X)
     columns = part.columns()
     np.testing.assert_allclose(columns["mean"], X.mean(axis=0, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(columns["std"], X.std(axis=0, dtype=np.float64), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(
+        columns["std"], X.std(axis=0, dtype=np.float64), rtol=1e-5, atol=1e-9
+    )
     assert columns["minimum"].tolist() == X.min(axis=0).tolist()
     assert columns["maximum"].tolist() == X.max(axis=0).tolist()
     assert columns["constant"].tolist() == [False, True, False]
@@ -176,7 +178,9 @@ def test_convert__notes_every_row_that_is_not_finite(
 
 def test_convert__of_rows_that_are_all_nan_or_zero_is_whole(tmp_path: Path) -> None:
     for value in (np.nan, 0.0):
-        part = convert(tmp_path / str(value), Rows(np.full((6, 2), value, np.float32)), block_rows=2)
+        part = convert(
+            tmp_path / str(value), Rows(np.full((6, 2), value, np.float32)), block_rows=2
+        )
         assert part is not None
         np.testing.assert_array_equal(content(part), np.full((6, 2), value))
 

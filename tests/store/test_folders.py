@@ -122,9 +122,9 @@ def test_owner_lock__names_the_owner_and_ends_with_its_process(tmp_path: Path) -
     try:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "held\n"
-        with pytest.raises(Conflict, match=f"job a is being written by process {owner.pid} on"):
-            with owner_lock(file, "job a"):
-                pass
+        words = f"job a is being written by process {owner.pid} on"
+        with pytest.raises(Conflict, match=words), owner_lock(file, "job a"):
+            pass
     finally:
         owner.kill()
         owner.wait()
@@ -132,11 +132,13 @@ def test_owner_lock__names_the_owner_and_ends_with_its_process(tmp_path: Path) -
         assert file.read_text().startswith(f"process {os.getpid()} on ")
 
 
-def test_open_workdir__refuses_other_storage_and_places_that_cannot_be_written(tmp_path: Path) -> None:
+def test_open_workdir__refuses_other_storage_and_places_that_cannot_be_written(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(UsageError, match=r"s3://bucket/work: .* give a path"):
         open_workdir("s3://bucket/work")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written.*--workdir"):
+    with pytest.raises(UsageError, match=r"cannot be written.*--workdir"):
         open_workdir(tmp_path / "file" / "work")
     made = open_workdir(tmp_path / "new" / "work")
     assert made.is_dir()

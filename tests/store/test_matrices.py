@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ def chunk(matrix: Matrix, name: str) -> Path:
     return Path(matrix.paths[0]) / "c" / name
 
 
-@given(parts=parts, block_rows=st.integers(1, 8), dtype=st.sampled_from(["float32", "int16", "int32"]))
+@given(
+    parts=parts, block_rows=st.integers(1, 8), dtype=st.sampled_from(["float32", "int16", "int32"])
+)
 def test_write__is_read_back_block_by_block_and_by_other_tools(
     tmp_path_factory: pytest.TempPathFactory, parts: tuple[int, ...], block_rows: int, dtype: str
 ) -> None:
@@ -60,7 +63,7 @@ def test_create_matrix__finds_the_blocks_of_an_interrupted_run(tmp_path: Path) -
     first.write(1, np.ones((2, 2), np.float32))
     again = create_matrix(tmp_path, "X", grid, 2, "float32", digest="a")
     assert [again.is_written(i) for i in range(2)] == [False, True]
-    with pytest.raises(BadInput, match="1 of 2 blocks of .* are missing .the first is 0."):
+    with pytest.raises(BadInput, match=r"1 of 2 blocks of .* are missing .the first is 0."):
         again.check_whole()
 
 
@@ -74,7 +77,7 @@ def test_read__notices_a_chunk_that_was_lost(tmp_path: Path, dtype: str) -> None
     matrix = written(tmp_path, np.ones((4, 2), dtype), RowGrid((4,), 2))
     chunk(matrix, "1/0").unlink()
     matrix.read(0)
-    with pytest.raises(BadInput, match="block 1 of .* delete that folder"):
+    with pytest.raises(BadInput, match=r"block 1 of .* delete that folder"):
         matrix.read(1)
 
 
@@ -88,13 +91,13 @@ def test_read__notices_a_flipped_bit(
     content = bytearray(chunk(matrix, "0/0").read_bytes())
     content[place % len(content)] ^= 1 << bit
     chunk(matrix, "0/0").write_bytes(content)
-    try:
-        block = matrix.read(0)
-    except BadInput as error:
-        assert "block 0 of" in str(error)
-    else:
-        assert compress == "zstd", "a checksum fails for every bit"
-        assert np.array_equal(block, X), "a bit of the frame that decides nothing"
+    if compress == "none":
+        with pytest.raises(BadInput, match="block 0 of"):
+            matrix.read(0)
+        return
+    # Some bits of a zstd frame decide nothing: the rows are refused, or they are right.
+    with contextlib.suppress(BadInput):
+        assert np.array_equal(matrix.read(0), X)
 
 
 def test_read__notices_a_chunk_cut_short(tmp_path: Path) -> None:

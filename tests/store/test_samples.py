@@ -10,7 +10,11 @@ import pytest
 from vehclust_dask.errors import BadInput
 from vehclust_dask.store.samples import build_samples, read_samples, write_samples
 
-PATHS = ["veriwild/1/00001/000001.jpg", "veriwild/1/00001/000002.jpg", "veriwild/2/00002/000003.jpg"]
+PATHS = [
+    "veriwild/1/00001/000001.jpg",
+    "veriwild/1/00001/000002.jpg",
+    "veriwild/2/00002/000003.jpg",
+]
 
 
 def truth_file(folder: Path, text: str) -> Path:
@@ -34,7 +38,9 @@ def test_build__finds_groups_and_leaves_others_empty() -> None:
 
 
 def test_build__refuses_a_group_that_fits_no_path() -> None:
-    with pytest.raises(BadInput, match=r"'cam\(\\d\)' fits none of the 3 paths .*000001.jpg.*mend it"):
+    with pytest.raises(
+        BadInput, match=r"'cam\(\\d\)' fits none of the 3 paths .*000001.jpg.*mend it"
+    ):
         build_samples(PATHS, 3, group=r"cam(\d)", truth=None)
 
 

@@ -10,7 +10,9 @@ import pytest
 from vehclust_dask.store.steps import Step
 
 
-def step(root: Path, kind: str = "moments", made_from: tuple[str, ...] = ("a",), **params: int) -> Step:
+def step(
+    root: Path, kind: str = "moments", made_from: tuple[str, ...] = ("a",), **params: int
+) -> Step:
     return Step(root, kind, params, made_from)
 
 
@@ -18,7 +20,9 @@ def tree(folder: Path) -> set[str]:
     return {str(f.relative_to(folder)) for f in folder.rglob("*")}
 
 
-def test_digest__depends_on_all_that_decides_the_result_and_not_on_the_place(tmp_path: Path) -> None:
+def test_digest__depends_on_all_that_decides_the_result_and_not_on_the_place(
+    tmp_path: Path,
+) -> None:
     one = step(tmp_path, k=3, seed=0)
     assert step(tmp_path / "elsewhere", seed=0, k=3).digest == one.digest
     others = [
@@ -31,7 +35,9 @@ def test_digest__depends_on_all_that_decides_the_result_and_not_on_the_place(tmp
     assert len({one.digest, *(other.digest for other in others)}) == 6
 
 
-def test_digest__changes_with_the_algorithm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digest__changes_with_the_algorithm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from vehclust_dask.store import steps
 
     before = step(tmp_path).digest

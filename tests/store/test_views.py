@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_of__counts_the_kept_rows_of_every_part(data: tuple[list[Rows], tuple[in
     bounds = np.cumsum([0, *sets[0].grid.part_rows])
     expected = [
         sum(1 for r in range(low, high) if r not in dropped)
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+        for low, high in itertools.pairwise(bounds)
     ]
     assert list(view.grid.part_rows) == expected
 
@@ -84,9 +85,7 @@ def test_blocks_between__finds_just_the_blocks_that_hold_the_rows(
     spans = list(grid.spans())
     for first in range(grid.n_rows):
         for last in range(first + 1, grid.n_rows + 1):
-            expected = [
-                s.block for s in spans if s.row0 < last and s.row0 + s.n_rows > first
-            ]
+            expected = [s.block for s in spans if s.row0 < last and s.row0 + s.n_rows > first]
             assert [b for b, _ in blocks_between(grid, first, last)] == expected
 
 

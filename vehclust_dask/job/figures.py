@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def draw_figures(
     report : ReportSpec
     say : callable
     """
+    began = time.perf_counter()
     _curves(folder, results, scores, dataset.synthetic)
     kept = dataset.samples
     if dataset.dropped:
@@ -72,7 +74,8 @@ def draw_figures(
         _animation(folder, result, paths, dataset.synthetic)
         if dataset.photos is not None and paths is not None and report.sheets != "none":
             _sheets(folder, result, dataset, paths, report)
-    say(f"figures: {folder}")
+    files = sum(1 for file in folder.rglob("*") if file.is_file())
+    say(f"figures: {files} files, {time.perf_counter() - began:.1f} s")
 
 
 def _curves(

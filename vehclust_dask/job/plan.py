@@ -15,7 +15,7 @@ from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
 from vehclust_dask.kernels.segments import TILE_ROWS
 from vehclust_dask.records import RowGrid
 from vehclust_dask.store.folders import read_json, require_space
-from vehclust_dask.store.sources import open_source
+from vehclust_dask.store.sources import Source, open_source
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,7 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
         shapes[descriptor.name] = tuple(s.n_rows for s in sources), width
         rows = spec.data.block_rows or budget.block_rows(width)
         grid = RowGrid(tuple(s.n_rows for s in sources), rows)
-        done = all(
-            _converted(folder / f"{descriptor.name}.zarr", s.fingerprint(), s.file) for s in sources
-        )
+        done = all(_converted(folder / f"{descriptor.name}.zarr", s, rows) for s in sources)
         item = max(s.payload_bytes // max(1, s.n_rows * s.n_features) for s in sources)
         block = rows * width
         steps.append(
@@ -111,7 +109,7 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
                 width,
                 grid.n_blocks,
                 block * (2 * max(item, 4) + 8) + 64 * width,
-                0 if done else 4 * grid.n_rows * width,
+                0 if done else 4 * _stored_rows(grid) * width,
                 done,
             )
         )
@@ -120,13 +118,23 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
     return Plan(spec.name, tuple(steps), spec.per_task_bytes)
 
 
-def _converted(folder: Path, fingerprint: dict[str, object], file: str) -> bool:
+def _stored_rows(grid: RowGrid) -> int:
+    """Return the rows there is room for on storage: the last block of a part is stored full."""
+    return sum(-(-n // grid.block_rows) * min(n, grid.block_rows) for n in grid.part_rows)
+
+
+def _converted(folder: Path, source: Source, block_rows: int) -> bool:
     """Say whether a source in this state was converted, however its rows were joined."""
-    wanted = {"file": file, **fingerprint}.items()
+    wanted = {
+        "file": source.file,
+        "key": source.key,
+        "block_rows": block_rows,
+        **source.fingerprint(),
+    }.items()
     return any(
-        wanted <= source.items()
+        wanted <= converted.items()
         for record in folder.glob("part-*/part.json")
-        for source in read_json(record)["sources"]
+        for converted in read_json(record)["sources"]
     )
 
 
@@ -160,7 +168,7 @@ def _study_steps(
             width,
             grid.n_blocks,
             3 * block + 2 * out,
-            4 * grid.n_rows * kept,
+            4 * _stored_rows(grid) * kept,
         )
     for spec in study.cluster:
         check_clusters(study, spec, grid.n_rows)
@@ -180,5 +188,5 @@ def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
         width,
         len(grid.leaves()),
         4 * block * width + max(2 * state, places) + products + 8 * k * width * 2,
-        grid.n_rows * n * 12,
+        _stored_rows(grid) * n * 12,
     )

@@ -81,6 +81,10 @@ class Asked:
     verify: bool = False
 
 
+class _Stopped(BaseException):
+    """A signal came. No Exception: no library may take it for a failure of its own and go on."""
+
+
 @contextlib.contextmanager
 def stopping_cleanly() -> Iterator[None]:
     """Turn SIGTERM and Ctrl-C into one exception that lets everything be closed."""
@@ -89,13 +93,15 @@ def stopping_cleanly() -> Iterator[None]:
         return
 
     def stop(number: int, frame: object) -> None:
-        raise Interrupted(
-            f"stopped by {signal.Signals(number).name}; finished work is kept, the same command goes on"
-        )
+        raise _Stopped(signal.Signals(number).name)
 
     before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
+    except _Stopped as stopped:
+        raise Interrupted(
+            f"stopped by {stopped}; finished work is kept, the same command goes on"
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -203,7 +209,7 @@ def _greet(place: OpenPlace, teller: Teller) -> None:
 
 def _wait(place: OpenPlace, teller: Teller) -> None:
     teller.say(f"the Dask cluster stays open ({place.dashboard or place.client}); Ctrl-C ends it")
-    with contextlib.suppress(Interrupted):
+    with contextlib.suppress(_Stopped):
         while True:
             time.sleep(1)
 

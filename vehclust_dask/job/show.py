@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -187,12 +189,23 @@ def _where(folder: Path, workdir: Path, manifest: dict[str, Any]) -> list[str]:
         lines.append("these data are synthetic: for trying out, not for findings")
     lines.append("next")
     lines.append(
-        f"  vehclust export csv {folder.name} --workdir {_near(workdir)}: path,cluster files"
+        f"  {_command()} export csv {folder.name} --workdir {_near(workdir)}: path,cluster files"
     )
     notes = workdir / "notes" / f"{manifest['job']}.csv"
     if notes.exists():
         lines.append(f"  {_near(notes)}: write what you see; it stays with later runs")
     return lines
+
+
+def _command() -> str:
+    """Return how this command is called here: by its name, or by its path where it is not on PATH."""
+    if shutil.which("vehclust"):
+        return "vehclust"
+    script = Path(sys.executable).parent / "vehclust"
+    try:
+        return str(script.relative_to(Path.cwd()))
+    except ValueError:
+        return str(script)
 
 
 def _near(path: Path) -> str:
