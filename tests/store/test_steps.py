@@ -76,13 +76,6 @@ def test_begin__finds_what_an_interrupted_run_left(tmp_path: Path) -> None:
     assert (again.begin() / "state.npz").read_bytes() == b"2"
 
 
-def test_discard__removes_what_an_interrupted_run_left(tmp_path: Path) -> None:
-    one = step(tmp_path)
-    (one.begin() / "state.npz").write_bytes(b"2")
-    one.discard()
-    assert list((tmp_path / "steps").iterdir()) == []
-
-
 def test_finish__of_two_writers_keeps_the_first_whole(tmp_path: Path) -> None:
     first, second = step(tmp_path), step(tmp_path)
     first.begin()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
-from vehclust_dask.errors import NotEnough
+from vehclust_dask.errors import BadInput, NotEnough
 from vehclust_dask.job.clustering import check_clusters
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
@@ -90,6 +90,7 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
     BadInput
         If a source cannot be read, or fewer columns or rows are there than the job asks for.
     """
+    _check_files(spec)
     folder = workdir / "datasets" / spec.data.dataset
     shapes: dict[str, tuple[tuple[int, ...], int]] = {}
     steps: list[PlannedStep] = []
@@ -116,6 +117,18 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
     for study in spec.studies:
         steps.extend(_study_steps(study, shapes, spec.data.block_rows))
     return Plan(spec.name, tuple(steps), spec.per_task_bytes)
+
+
+def _check_files(spec: JobSpec) -> None:
+    """Refuse files beside the descriptors that are not there."""
+    named = [("data.paths", file) for file in spec.data.paths]
+    if spec.data.photos is not None:
+        named.append(("data.photos", spec.data.photos))
+    if spec.data.truth is not None:
+        named.append(("data.truth", spec.data.truth.file))
+    for word, file in named:
+        if not Path(file).exists():
+            raise BadInput(f"{word}: there is no {file}; correct the job, or leave {word} out")
 
 
 def _stored_rows(grid: RowGrid) -> int:

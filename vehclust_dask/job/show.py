@@ -16,7 +16,7 @@ from vehclust_dask.errors import RunMissing, UsageError, nearest
 from vehclust_dask.job.plan import Plan
 from vehclust_dask.job.run import MANIFEST, read_run
 from vehclust_dask.job.tables import label_column
-from vehclust_dask.labels.export import export_csv
+from vehclust_dask.labels.export import METHOD_NAMES, export_csv
 from vehclust_dask.store.folders import read_json
 
 #: Columns of the printed scores, with their heads.
@@ -271,11 +271,21 @@ def export_clusterings(
             )
         number = k or _only_k(record, chosen)
         labels = folder / "tables" / f"labels-{one}.parquet"
-        method = record["clusterings"][chosen]["method"]
+        method = _file_method(record, chosen)
         files.append(export_csv(labels, one, method, label_column(chosen, number), number, out))
     if not files:
         raise RunMissing(f"run {folder.name} has no clusterings: its job only converts")
     return files
+
+
+def _file_method(record: dict[str, Any], clustering: str) -> str:
+    """Return a method's name in a file name; one that is not featured adds its own where two share it."""
+    method = record["clusterings"][clustering]["method"]
+    same = [c for c in record["clusterings"].values() if c["method"] == method]
+    name = METHOD_NAMES.get(method, method)
+    if len(same) > 1 and clustering != record["featured"][0]:
+        return f"{name}-{clustering}"
+    return name
 
 
 def _only_k(record: dict[str, Any], clustering: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -82,8 +81,3 @@ class Teller:
                 left = (progress.total - progress.done) / max(rate, 1e-9)
                 line += f", {rate:.1f} a second, {left:.0f} s left"
             self.say(line)
-
-
-def fail(message: str) -> None:
-    """Print an error for a person."""
-    print(f"vehclust: {message}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,3 @@ class Step:
         (self.partial / "state.npz").unlink(missing_ok=True)
         remove_leftovers(self.partial)
         publish(self.partial, self.folder)
-
-    def discard(self) -> None:
-        """Remove what an interrupted run left."""
-        shutil.rmtree(self.partial, ignore_errors=True)
