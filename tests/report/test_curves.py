@@ -15,10 +15,10 @@ CURVES = {"osnet": np.array([0.5, 0.8, 0.9, 1.0]), "colour": np.array([0.7, 1.0]
 
 
 def scores() -> pd.DataFrame:
-    rows = [("osnet", "kmeans", "ours", k, 100.0 / k, 9.0 / k, 2.0, 0.5) for k in (5, 2, 10)]
+    rows = [("osnet", "kmeans", "vehclust", k, 100.0 / k, 9.0 / k, 2.0, 0.5) for k in (5, 2, 10)]
     rows += [("osnet", "kmeans", "dask-ml", 5, 21.0, 1.7, 2.1, 0.4)]
-    rows += [("osnet", "dbscan", "ours", k, np.nan, 0.5, 3.0, np.nan) for k in (4, 7)]
-    rows += [("colour", "kmeans", "ours", k, 10.0 / k, 1.0 / k, 1.0, np.nan) for k in (2, 3)]
+    rows += [("osnet", "dbscan", "vehclust", k, np.nan, 0.5, 3.0, np.nan) for k in (4, 7)]
+    rows += [("colour", "kmeans", "vehclust", k, 10.0 / k, 1.0 / k, 1.0, np.nan) for k in (2, 3)]
     names = ["study", "method", "engine", "k", "inertia", "calinski_harabasz"]
     return pd.DataFrame(rows, columns=[*names, "davies_bouldin", "group_agreement"])
 
@@ -56,7 +56,7 @@ def test_scores__frame_drops_what_nobody_has_and_sorts() -> None:
     frame = ScoresAgainstK(table).frame()
     assert "accuracy" not in frame
     assert "remark" not in frame
-    kmeans = frame[(frame["study"] == "osnet") & (frame["engine"] == "ours")]
+    kmeans = frame[(frame["study"] == "osnet") & (frame["engine"] == "vehclust")]
     assert kmeans[kmeans["method"] == "kmeans"]["k"].tolist() == [2, 5, 10]
 
 
