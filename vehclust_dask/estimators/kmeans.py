@@ -52,6 +52,22 @@ class InertiaPass:
         return left + right
 
 
+def last_pass(blocks: Blocks, segments: Segments) -> tuple[F64, NDArray[np.int32] | None]:
+    """Measure rows with the final centers.
+
+    Returns
+    -------
+    inertia : ndarray of shape (n_segments,), float64
+    labels : ndarray of shape (n_samples, n_segments), int32, or None
+        None where the rows are not an array in memory: their labels need not fit there either.
+    """
+    if not isinstance(blocks, ArrayBlocks):
+        return reduce_rows(blocks, InertiaPass(segments), name="inertia"), None
+    found = [assign(blocks.read(i), segments) for i in range(blocks.grid.n_blocks)]
+    inertia = sum((f.sq_dist.sum(axis=0) for f in found), start=np.zeros(segments.n_segments))
+    return inertia, np.concatenate([f.labels for f in found])
+
+
 class _CenterModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """What every clustering by centers can do with rows, once fitted."""
 
@@ -243,13 +259,7 @@ class KMeansSweep(BaseEstimator):
         ks = self._ks(blocks.grid.n_rows)
         state = self.fit_centers(blocks)
         segments = Segments.of(state.centers)
-        labels: list[Any] | None = None
-        if isinstance(blocks, ArrayBlocks):
-            found = [assign(blocks.read(i), segments) for i in range(blocks.grid.n_blocks)]
-            inertia = sum((f.sq_dist.sum(axis=0) for f in found), start=np.zeros(len(ks)))
-            labels = list(np.concatenate([f.labels for f in found]).T)
-        else:
-            inertia = reduce_rows(blocks, InertiaPass(segments), name="inertia")
+        inertia, labels = last_pass(blocks, segments)
         self.models_ = {}
         for s, k in enumerate(ks):
             model = KMeans(k, **{p: v for p, v in self.get_params().items() if p != "n_clusters"})
@@ -258,7 +268,7 @@ class KMeansSweep(BaseEstimator):
             model.inertia_ = float(inertia[s])
             model.n_iter_, model.converged_ = state.n_iter[s], state.converged[s]
             if labels is not None:
-                model.labels_ = np.ascontiguousarray(labels[s])
+                model.labels_ = np.ascontiguousarray(labels[:, s])
             self.models_[k] = model
         return self
 

@@ -8,14 +8,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vehclust_dask.blocks import DaskBlocks, reduce_rows, solo
+from vehclust_dask.blocks import DaskBlocks, solo
 from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.doors import check_count, rows_in
-from vehclust_dask.estimators.kmeans import InertiaPass, _CenterModel, _seed_of
+from vehclust_dask.estimators.kmeans import _CenterModel, _seed_of, last_pass
 from vehclust_dask.estimators.starts import best_of_sample
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.segments import Segments
-from vehclust_dask.records import ArrayBlocks, Blocks
+from vehclust_dask.records import Blocks
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -91,13 +91,10 @@ class MiniBatchKMeans(_CenterModel):
         """Cluster the rows."""
         blocks = rows_in(self, X, reset=True)
         self.fit_centers(blocks)
-        segments = Segments.of([self.cluster_centers_])
-        if isinstance(blocks, ArrayBlocks):
-            found = [assign(blocks.read(i), segments) for i in range(blocks.grid.n_blocks)]
-            self.labels_ = np.concatenate([f.labels[:, 0] for f in found])
-            self.inertia_ = float(sum(f.sq_dist.sum() for f in found))
-        else:
-            self.inertia_ = float(reduce_rows(blocks, InertiaPass(segments), name="inertia")[0])
+        inertia, labels = last_pass(blocks, Segments.of([self.cluster_centers_]))
+        self.inertia_ = float(inertia[0])
+        if labels is not None:
+            self.labels_ = np.ascontiguousarray(labels[:, 0])
         return self
 
     def fit_predict(self, X: Any, y: Any = None) -> Any:
