@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-
-#: The smallest float32 with all its digits.
-TINY32 = float(np.finfo(np.float32).tiny)
+from vehclust_dask.kernels.distances import F32, F64, TINY32
 
 
 @dataclass(frozen=True, eq=False)
