@@ -41,7 +41,7 @@ from vehclust_dask.errors import BadInput, VehclustError
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.kernels.moments import MomentsPass
 from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
-from vehclust_dask.tasks import PrepareWorker
+from vehclust_dask.tasks import PrepareWorker, fold_chunk
 
 # Workers are processes of their own and cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -183,6 +183,17 @@ def test_reduce_rows__two_processes_give_the_same_moments(
         together = reduce_rows(blocks, MomentsPass(triangular), name="moments")
     assert alone.scatter.tobytes() == together.scatter.tobytes()
     assert alone.mean.tobytes() == together.mean.tobytes()
+
+
+def test_fold_chunk__leaves_the_summary_of_the_task_before_as_it_was() -> None:
+    X = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    span = RowGrid((20,), 10).span(0)
+    first = fold_chunk(MomentsPass(), None, X[:10], span)
+    kept = first.scatter.copy()
+    second = fold_chunk(MomentsPass(), first, X[10:], span)
+    np.testing.assert_array_equal(first.scatter, kept)
+    again = fold_chunk(MomentsPass(), first, X[10:], span)
+    np.testing.assert_array_equal(second.scatter, again.scatter)
 
 
 @pytest.mark.cluster

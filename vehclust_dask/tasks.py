@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ class Reduction(Protocol[S]):
         ...
 
     def fold(self, summary: S | None, X: NDArray[np.float32], span: Span) -> S:
-        """Add one block to the summary of a leaf (None before its first block)."""
+        """Add one block to the summary of a leaf (None before its first block), which may be written over."""
         ...
 
     def merge(self, left: S, right: S) -> S:
@@ -118,9 +119,13 @@ def fold_leaf(reduction: Reduction[S], blocks: Blocks, leaf: range) -> S:
 
 
 def fold_chunk(reduction: Reduction[S], summary: S | None, chunk: Any, span: Span) -> S:
-    """Fold one chunk of a Dask array into the summary of its leaf."""
+    """Fold one chunk of a Dask array into the summary of its leaf.
+
+    The summary is another task's result: a copy is written over, else trying again would add twice.
+    """
+    own = copy.deepcopy(summary)
     with one_thread():
-        return reduction.fold(summary, np.ascontiguousarray(chunk, dtype=np.float32), span)
+        return reduction.fold(own, np.ascontiguousarray(chunk, dtype=np.float32), span)
 
 
 def merge_all(reduction: Reduction[S], summaries: Sequence[S]) -> S:

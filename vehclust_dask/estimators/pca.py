@@ -23,6 +23,7 @@ from vehclust_dask.kernels.moments import (
     merge_moments,
     unit_rows,
 )
+from vehclust_dask.kernels.spectrum import leading_eigenpairs
 
 SCALES = ("none", "standard", "minmax", "l2")
 SOLVERS = ("gram", "qr")
@@ -221,29 +222,34 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.mean_, self.factor_ = moments.mean, factor
         if moments.triangular:
             _, singular, rows = scipy.linalg.svd(moments.scatter * factor, full_matrices=False)
-            squares = singular**2
+            self._take_spectrum(singular**2)
         else:
             scaled = moments.scatter * factor
             scaled *= factor[:, None]
-            squares, columns = scipy.linalg.eigh(
-                scaled, driver="evd", overwrite_a=True, check_finite=False
-            )
-            squares, rows = squares[::-1], columns.T[::-1]
-        self.spectrum_ = np.maximum(squares, 0.0) / (moments.n - 1)
+            squares, rows = leading_eigenpairs(scaled, self._most(len(factor)))
+            self._take_spectrum(squares)
         keep = self._how_many()
         self.components_ = _fix_signs(np.ascontiguousarray(rows[:keep]))
         self._describe()
         return self
 
-    def _how_many(self) -> int:
-        limit = min(self.n_samples_seen_, len(self.spectrum_))
+    def _take_spectrum(self, squares: NDArray[np.float64]) -> None:
+        self.spectrum_ = np.maximum(squares, 0.0) / (self.n_samples_seen_ - 1)
+
+    def _most(self, n_features: int) -> int:
+        """Return the most components that may be kept, before the spectrum is known."""
+        limit = min(self.n_samples_seen_, n_features)
         if self.max_components is not None:
             limit = min(limit, int(self.max_components))
-        if self.n_components is None:
-            return limit
         if isinstance(self.n_components, Integral):
-            return min(int(self.n_components), limit)
-        return min(_count_for(self.spectrum_, float(self.n_components)), limit)
+            limit = min(limit, int(self.n_components))
+        return limit
+
+    def _how_many(self) -> int:
+        most = self._most(len(self.spectrum_))
+        if self.n_components is None or isinstance(self.n_components, Integral):
+            return most
+        return min(_count_for(self.spectrum_, float(self.n_components)), most)
 
     def _describe(self) -> None:
         self.n_components_, self.n_features_in_ = self.components_.shape

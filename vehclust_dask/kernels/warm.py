@@ -7,6 +7,7 @@ import numpy as np
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
+from vehclust_dask.kernels.moments import moments_of
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
 
@@ -17,6 +18,7 @@ def warm_kernels() -> None:
     X = rng.standard_normal((64, 9)).astype(np.float32)
     X.flags.writeable = False
     column_stats(X)
+    moments_of(X)
     segments = Segments.of([X[:2].astype(np.float64), X[2:5].astype(np.float64)])
     state = BlockState.fresh(X, segments)
     scale = quantum_scale(8.0, len(X))
