@@ -106,3 +106,28 @@ def test_fit_centers__says_which_members_stopped_at_the_limit(rows: F32) -> None
     assert state.converged == [True, False]
     assert state.n_iter == [2, 3]
     assert state.done == [True, True]
+
+
+def test_quick__settles_on_a_sample_and_moves_over_all_rows(
+    rows: F32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vehclust_dask.estimators.kmeans.QUICK_ROWS", 600)
+    blocks = ArrayBlocks.of(rows, block_rows=256)
+    params: dict[str, Any] = {"n_init": 4, "sample_size": 200, "random_state": 1}
+    quick = KMeansSweep([2, 5, 9], quick=True, **params).fit(blocks)
+    whole = KMeansSweep([2, 5, 9], **params).fit(blocks)
+    for k, model in quick.models_.items():
+        assert model.n_iter_ <= 2
+        assert model.labels_.shape == (len(rows),)
+        C, mine = model.cluster_centers_.astype(np.float64), model.labels_
+        assert model.inertia_ == pytest.approx(np.square(rows - C[mine]).sum(), rel=1e-9)
+        assert model.inertia_ < 1.02 * whole.models_[k].inertia_
+    # Without the passes over all rows the centers would be those of the sample alone.
+    monkeypatch.setattr("vehclust_dask.estimators.kmeans.QUICK_PASSES", 1)
+    once = KMeansSweep([9], quick=True, **params).fit(blocks)
+    assert quick.models_[9].inertia_ < once.models_[9].inertia_
+
+
+def test_quick__with_given_centers_is_refused(rows: F32) -> None:
+    with pytest.raises(ValueError, match="quick=True starts from a sample"):
+        KMeansSweep([2], init=rows[:2], quick=True).fit(rows)

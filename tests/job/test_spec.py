@@ -394,7 +394,7 @@ REFUSED = [
     ),
     (KM, None, ": studies.one.cluster.km.method: is missing"),
     (KM, "kmeans", ": studies.one.cluster.km: got 'kmeans', expected a mapping with method"),
-    (f"{KM}/method", "ward", ".method: 'ward' is not known; allowed: kmeans, minibatch-kmeans"),
+    (f"{KM}/method", "ward", ".method: 'ward' is not known; allowed: kmeans, minibatch-kmeans, quick"),
     (f"{KM}/method", "hdbscan", ".method: 'hdbscan' is not known; allowed: kmeans, minibatch-"),
     (f"{KM}/n_cluster", 3, ".km: unknown key 'n_cluster'; did you mean 'n_clusters'?"),
     (f"{KM}/n_clusters", None, ".n_clusters: is missing; write 30"),
@@ -418,6 +418,16 @@ REFUSED = [
         KM,
         {"method": "minibatch-kmeans", "n_clusters": 3, "tol": 0.1},
         ".tol: has no meaning for method minibatch-kmeans; take it out",
+    ),
+    (
+        KM,
+        {"method": "quick-kmeans", "n_clusters": 3, "max_iter": 10},
+        ".max_iter: has no meaning for method quick-kmeans; take it out",
+    ),
+    (
+        KM,
+        {"method": "quick-kmeans", "n_clusters": 3, "engine": "dask-ml"},
+        ".engine: dask-ml has no quick-kmeans",
     ),
     (
         KM,

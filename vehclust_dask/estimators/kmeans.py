@@ -33,6 +33,9 @@ F64 = NDArray[np.float64]
 INITS = ("best-of-sample", "k-means||")
 #: On the sample the iteration need not come to rest: it goes on over all rows.
 SAMPLE_TOL = 1e-3
+#: A quick sweep settles on a sample of so many rows, less where they are wide, and then takes so
+#: many passes over all rows.
+QUICK_ROWS, QUICK_BYTES, QUICK_PASSES = 1 << 16, 64 << 20, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +190,10 @@ class KMeansSweep(BaseEstimator):
     n_clusters : iterable of int, default range(2, 51)
     init, n_init, max_iter, tol, sample_size, random_state : as in `KMeans`
         ``init`` may also map a number of clusters to its starting centers.
+    quick : bool, default False
+        An approximation by this name: centers settle on a sample of up to 65,536 rows of all blocks
+        and are then moved by two passes over all rows, whatever ``max_iter``; ``init`` must be
+        'best-of-sample'. Labels and inertia are those of all rows.
 
     Attributes
     ----------
@@ -204,6 +211,7 @@ class KMeansSweep(BaseEstimator):
         tol: float = 1e-4,
         sample_size: int = 10_000,
         random_state: Any = 0,
+        quick: bool = False,
     ) -> None:
         self.n_clusters = n_clusters
         self.init = init
@@ -212,6 +220,7 @@ class KMeansSweep(BaseEstimator):
         self.tol = tol
         self.sample_size = sample_size
         self.random_state = random_state
+        self.quick = quick
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Cluster all rows for every number of clusters."""
@@ -249,7 +258,7 @@ class KMeansSweep(BaseEstimator):
             state,
             rows,
             tol=self.tol,
-            max_iter=self.max_iter,
+            max_iter=min(QUICK_PASSES, self.max_iter) if self.quick else self.max_iter,
             name=name,
             on_state=on_state,
         )
@@ -262,7 +271,8 @@ class KMeansSweep(BaseEstimator):
         inertia, labels = last_pass(blocks, segments)
         self.models_ = {}
         for s, k in enumerate(ks):
-            model = KMeans(k, **{p: v for p, v in self.get_params().items() if p != "n_clusters"})
+            own = KMeans(k).get_params().keys() - {"n_clusters"}
+            model = KMeans(k, **{p: v for p, v in self.get_params().items() if p in own})
             model.n_features_in_ = blocks.n_features
             model.cluster_centers_ = state.centers[s]
             model.inertia_ = float(inertia[s])
@@ -293,6 +303,8 @@ class KMeansSweep(BaseEstimator):
             check_count(name, getattr(self, name))
         if not isinstance(self.tol, Real) or not self.tol >= 0:
             raise BadInput(f"tol={self.tol!r}: give a number of at least 0")
+        if self.quick and not (isinstance(self.init, str) and self.init == INITS[0]):
+            raise BadInput(f"quick=True starts from a sample: init must be '{INITS[0]}'")
         return ks
 
     def _starts(self, blocks: Blocks, ks: list[int], name: str) -> list[F64]:
@@ -314,6 +326,7 @@ class KMeansSweep(BaseEstimator):
                 tol=max(self.tol, SAMPLE_TOL),
                 seed=seed,
                 name=name,
+                settle=min(QUICK_ROWS, QUICK_BYTES // (4 * blocks.n_features)) if self.quick else 0,
             )
         if self.init == "k-means||":
             return [

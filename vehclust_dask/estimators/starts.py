@@ -43,7 +43,15 @@ def draw_sample(blocks: Blocks, size: int, seed: int, name: str) -> F32:
 
 
 def best_of_sample(
-    blocks: Blocks, ks: list[int], *, n_init: int, size: int, tol: float, seed: int, name: str
+    blocks: Blocks,
+    ks: list[int],
+    *,
+    n_init: int,
+    size: int,
+    tol: float,
+    seed: int,
+    name: str,
+    settle: int = 0,
 ) -> list[F64]:
     """Return starts for every k: the best of ``n_init`` whole k-means on a sample of all blocks.
 
@@ -59,29 +67,47 @@ def best_of_sample(
         Of the k-means on the sample.
     seed : int
     name : str
+    settle : int
+        Rows of a larger sample on which the best start goes on until it stops there as well; 0: none.
 
     Returns
     -------
     list of ndarray of shape (k, n_features), float64
     """
-    sample = draw_sample(blocks, max(size, max(ks)), seed, name)
-    calls = [(k, n_init, tol, seed) for k in ks]
-    return solos(_best_start, calls, sample, name=f"{name}-start", on=blocks)
+    sample = draw_sample(blocks, max(size, settle, max(ks)), seed, name)
+    race = min(len(sample), max(size, max(ks)))
+    # The largest first: a large one that began last would keep one worker busy and the others not.
+    order = sorted(range(len(ks)), key=lambda at: -ks[at])
+    calls = [(ks[at], n_init, tol, seed, race) for at in order]
+    found = solos(_best_start, calls, sample, name=f"{name}-start", on=blocks)
+    return [start for _, start in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
 
 
-def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int) -> F64:
-    """Seed, iterate and compare ``n_init`` clusterings of the sample, all in shared passes.
+def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int, race: int) -> F64:
+    """Seed, iterate and compare ``n_init`` clusterings of ``race`` rows, all in shared passes.
 
-    After some passes the worse starts are dropped: what is far behind then does not catch up.
+    After some passes the worse starts are dropped: what is far behind then does not catch up. Where
+    the sample holds more rows than the race is run on, the winner goes on over all of them.
     """
-    starts = seed_plusplus(sample, k, [np.random.default_rng([seed, k, i]) for i in range(n_init)])
-    rows = ArrayBlocks.of(sample)
-    spread = RowRange.of(rows, "start")
+    rows = sample
+    if race < len(sample):
+        chosen = np.random.default_rng([seed, 0x5B]).choice(len(sample), race, replace=False)
+        rows = sample[np.sort(chosen)]
+    starts = seed_plusplus(rows, k, [np.random.default_rng([seed, k, i]) for i in range(n_init)])
     for passes, kept in ((RACE_PASSES, -(-n_init // RACE_KEEPS)), (300, 1)):
-        state = lloyd(rows, LloydState(starts), spread, tol=tol, max_iter=passes, name="start")
-        inertia = assign(sample, Segments.of(state.centers)).sq_dist.sum(axis=0)
+        state = _on_sample(rows, starts, tol, passes)
+        inertia = assign(rows, Segments.of(state.centers)).sq_dist.sum(axis=0)
         starts = [state.centers[i] for i in np.argsort(inertia, kind="stable")[:kept]]
+    if race < len(sample):
+        starts = _on_sample(sample, starts, tol, 300).centers
     return starts[0]
+
+
+def _on_sample(rows: F32, starts: list[F64], tol: float, max_iter: int) -> LloydState:
+    """Iterate starts on rows in memory."""
+    blocks = ArrayBlocks.of(rows)
+    extent = RowRange.of(blocks, "start")
+    return lloyd(blocks, LloydState(starts), extent, tol=tol, max_iter=max_iter, name="start")
 
 
 class Draw(NamedTuple):

@@ -112,10 +112,12 @@ def _params(spec: ClusterSpec, seed: int) -> dict[str, Any]:
         "method": spec.method,
         "engine": spec.engine,
         "n_clusters": list(spec.n_clusters),
-        "max_iter": spec.max_iter,
         "n_init": spec.n_init,
         "seed": seed,
     }
+    if spec.method == "quick-kmeans":
+        return params
+    params["max_iter"] = spec.max_iter
     if spec.method == "kmeans":
         return params | {"init": spec.init, "tol": spec.tol}
     return params | {"batch_size": spec.batch_size}
@@ -164,6 +166,7 @@ def _sweep(folder: Path, spec: ClusterSpec, rows: Blocks, work: Work, name: str)
         max_iter=spec.max_iter,
         tol=spec.tol,
         random_state=work.seed,
+        quick=spec.method == "quick-kmeans",
     )
     return sweep.fit_centers(rows, name=name, state=saved, on_state=keep)
 
@@ -211,6 +214,7 @@ def _finished(centers: list[F64], n_iter: list[int], limit: int | None = None) -
 _Finder = Callable[[Path, ClusterSpec, Blocks, Work, str], LloydState]
 _FINDERS: dict[tuple[str, str], _Finder] = {
     ("vehclust", "kmeans"): _sweep,
+    ("vehclust", "quick-kmeans"): _sweep,
     ("vehclust", "minibatch-kmeans"): _batches,
     ("dask-ml", "kmeans"): _daskml_kmeans,
     ("dask-ml", "minibatch-kmeans"): _daskml_batches,

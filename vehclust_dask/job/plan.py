@@ -9,6 +9,7 @@ from pathlib import Path
 from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
+from vehclust_dask.estimators.kmeans import QUICK_BYTES
 from vehclust_dask.job.clustering import check_clusters
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
@@ -195,11 +196,12 @@ def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
     state = block * n * 12 + 2 * 8 * k * width
     products = 4 * k * TILE_ROWS + 12 * k * width
     places = block * n * 24
+    sample = 3 * QUICK_BYTES if spec.method == "quick-kmeans" else 0
     return PlannedStep(
         f"{study.name}/{spec.name}: {spec.method}",
         grid,
         width,
         len(grid.leaves()),
-        4 * block * width + max(2 * state, places) + products + 8 * k * width * 2,
+        4 * block * width + max(2 * state, places) + products + 8 * k * width * 2 + sample,
         _stored_rows(grid) * n * 12,
     )

@@ -11,10 +11,14 @@ from vehclust_dask.job.reading import Place, refuse_repeats
 
 ENGINES = ("vehclust", "dask-ml")
 SCALES = ("none", "standard", "minmax", "l2")
-METHODS = ("kmeans", "minibatch-kmeans")
+METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans")
 INITS = ("best-of-sample", "k-means||")
 #: Keys of a clustering that a method has no use for.
-FOREIGN_KEYS = {"kmeans": ("batch_size",), "minibatch-kmeans": ("init", "tol")}
+FOREIGN_KEYS = {
+    "kmeans": ("batch_size",),
+    "quick-kmeans": ("batch_size", "init", "max_iter", "tol"),
+    "minibatch-kmeans": ("init", "tol"),
+}
 #: PCA without a count keeps this share of the variance, in at most this many components.
 DEFAULT_VARIANCE, DEFAULT_MAX_COMPONENTS = 0.9, 200
 #: The featured clustering's k is the one nearest to this unless the job names another.
@@ -57,7 +61,8 @@ class ClusterSpec:
     ----------
     name : str
     method : str
-        ``kmeans`` or ``minibatch-kmeans``.
+        ``kmeans``, ``quick-kmeans`` (settles on a sample, then two passes over all rows) or
+        ``minibatch-kmeans``.
     n_clusters : tuple of int
         Sorted, each once.
     engine : str
@@ -202,6 +207,8 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
     for key in FOREIGN_KEYS[method]:
         if place[key].given:
             place[key].refuse(f"has no meaning for method {method}; take it out")
+    if engine == "dask-ml" and method == "quick-kmeans":
+        place["engine"].refuse("dask-ml has no quick-kmeans; take the engine out, or write kmeans")
     dask_ml_kmeans = engine == "dask-ml" and method == "kmeans"
     if dask_ml_kmeans and place["n_init"].value not in (None, 1):
         place["n_init"].refuse("engine dask-ml starts k-means once; take it out or write 1")

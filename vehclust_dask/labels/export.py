@@ -10,7 +10,11 @@ from vehclust_dask.errors import RunMissing, nearest
 from vehclust_dask.store.folders import PARTIAL
 
 #: How people write a method in a file name.
-METHOD_NAMES = {"kmeans": "KMeans", "minibatch-kmeans": "MiniBatchKMeans"}
+METHOD_NAMES = {
+    "kmeans": "KMeans",
+    "quick-kmeans": "QuickKMeans",
+    "minibatch-kmeans": "MiniBatchKMeans",
+}
 
 
 def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: Path) -> Path:
