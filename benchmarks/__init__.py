@@ -1,0 +1,1 @@
+"""Measurements against the peers, a command per table: ``python -m benchmarks.pca --help``."""
