@@ -1,0 +1,237 @@
+"""Every table on a few rows: its sides run, its answers are judged, its page is printed."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import (
+    compression,
+    convert,
+    full_case,
+    growth,
+    kmeans,
+    pairs,
+    pca,
+    quick_sweep,
+    scores,
+    sweep,
+)
+from vehclust_dask import place
+from vehclust_dask.cache import CACHE
+from vehclust_dask.cli import main
+from vehclust_dask.estimators import KMeansSweep
+from vehclust_dask.job import run
+from vehclust_dask.place import OpenPlace
+
+ROWS, WIDTH = 400, 260
+Few = Callable[..., list[str]]
+
+
+@pytest.fixture
+def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Few:
+    """Return the options of a small table; sides run in this process, as they would in a child."""
+
+    def here(
+        module: str, name: str, table: pairs.Table, side: pairs.Side, options: pairs.Options
+    ) -> Any:
+        return pairs.run_side(table, side.name, json.loads(json.dumps(options)))
+
+    monkeypatch.setattr(pairs, "in_child", here)
+    monkeypatch.setattr(CACHE, "limit", CACHE.limit)
+    features = tmp_path / "real" / "some.pickle"
+    features.parent.mkdir()
+    rng = np.random.default_rng(0)
+    kinds = 3 * rng.standard_normal((8, WIDTH))
+    X = kinds[rng.integers(0, 8, ROWS)] + rng.standard_normal((ROWS, WIDTH))
+    features.write_bytes(pickle.dumps(X.astype(np.float32), protocol=4))
+
+    def options(*more: object, real: bool = True) -> list[str]:
+        words = ["--rounds", "1", "--keep", tmp_path / "kept", *more]
+        return [str(w) for w in [*words, *(["--data", features.parent] if real else [])]]
+
+    return options
+
+
+def check(found: pairs.Found, table: pairs.Table) -> None:
+    """Every installed side took part, and its columns are numbers."""
+    installed = [side.name for side in table.sides if side.installed]
+    assert list(found.rounds) == installed
+    values = [value for columns in found.columns.values() for value in columns.values()]
+    assert values
+    assert all(math.isfinite(value) for value in values)
+    for records in found.rounds.values():
+        assert records[0].seconds > 0
+        assert records[0].peak_mb > 0
+
+
+def test_pca(few: Few) -> None:
+    narrow, wide = pca.run(few("--rows", ROWS, "--slow"))
+    check(narrow, pca.TABLES["narrow"])
+    check(wide, pca.TABLES["wide"])
+    assert narrow.columns[narrow.ours]["error, all kept"] < 1e-4
+
+
+def test_kmeans(few: Few) -> None:
+    (found,) = kmeans.run(few("--rows", ROWS, "--slow"))
+    check(found, kmeans.TABLES["kmeans"])
+    assert found.columns[found.ours]["inertia / lloyd's - 1"] < 1e-3
+
+
+def test_sweep(few: Few) -> None:
+    (found,) = sweep.run(few("--rows", ROWS, "--last", 5))
+    check(found, sweep.TABLES["sweep"])
+
+
+def test_quick_sweep(few: Few) -> None:
+    options = few("--rows", ROWS, "--last", 5)
+    if "quick" in inspect.signature(KMeansSweep).parameters:
+        (found,) = quick_sweep.run(options)
+        check(found, quick_sweep.TABLES["quick"])
+        return
+    with pytest.raises(SystemExit, match="no parameter 'quick'"):
+        quick_sweep.run(options)
+
+
+def test_quick_sweep__peers_run(few: Few, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = quick_sweep.TABLES["quick"]
+    peers = pairs.Table(quick.sides[1:], quick.judge, quick.columns)
+    monkeypatch.setitem(quick_sweep.TABLES, "quick", peers)
+    monkeypatch.setattr(quick_sweep, "require_quick", lambda: None)
+    (found,) = quick_sweep.run(few("--rows", ROWS, "--last", 3))
+    assert list(found.rounds) == [side.name for side in peers.sides if side.installed]
+
+
+def test_scores(few: Few) -> None:
+    (found,) = scores.run(few("--rows", ROWS))
+    check(found, scores.TABLES["scores"])
+    assert found.columns[found.ours]["CH, relative difference"] < 1e-4
+
+
+def test_convert(few: Few, capsys: pytest.CaptureFixture[str]) -> None:
+    for found in convert.run(few("--rows", ROWS)):
+        check(found, convert.TABLES["convert"])
+    assert "1,600 x 260 (real, some, 400 rows repeated with 1% noise)" in capsys.readouterr().out
+
+
+def test_compression(few: Few) -> None:
+    (found,) = compression.run(few())
+    check(found, compression.TABLES["compression"])
+
+
+def test_compression__without_features_says_so(
+    few: Few, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compression.run(few(real=False)) == []
+    assert "left out: no real features" in capsys.readouterr().out
+
+
+@contextlib.contextmanager
+def no_cluster(*args: object, **options: object) -> Iterator[OpenPlace]:
+    """Open nothing: verbs then work in this process."""
+    yield OpenPlace(None, None, None, 1, 0)
+
+
+def test_growth(
+    few: Few, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(place, "open_place", no_cluster)
+    monkeypatch.setattr(growth, "_warm_workers", lambda client: None)
+    monkeypatch.setattr(
+        growth, "in_child", lambda file, **given: growth.measure_job(str(file), **given)
+    )
+    found = growth.run(few("--rows", 200, 300, "--last", 3, real=False))
+    assert list(found) == [(200, 1), (200, 2), (300, 1), (300, 2)]
+    for one in found.values():
+        assert set(one.seconds) == {"convert", "pca", "range", "start", "pass", "assign"}
+        assert 1 <= one.passes <= growth.PASSES
+    assert "seconds on 1 worker / on 2 >= 1.7" in capsys.readouterr().out
+
+
+def test_growth__laps_belong_to_parts_of_the_job() -> None:
+    names = (
+        "convert-a convert-end pca-a components-grown reduce-grown pca-end kmeans-grown-km-range"
+    )
+    names += " kmeans-grown-km-sample start-pass-000 kmeans-grown-km-start kmeans-grown-km-pass-000"
+    names += " kmeans-grown-km-pass-001 kmeans-grown-km-assign assign-end"
+    found = growth.summed([(name, 2.0**i) for i, name in enumerate(names.split())], 1.0)
+    assert found.passes == 2
+    assert found.seconds == {
+        "convert": 3,
+        "pca": 4 + 8 + 16 + 32,
+        "range": 64,
+        "start": 128 + 256 + 512,
+        "pass": 1024 + 2048,
+        "assign": 4096 + 8192,
+    }
+
+
+def test_full_case(
+    few: Few, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(name: str, job: Path, place: Path, workdir: Path) -> full_case.Command:
+        words = [name, job, "--workdir", workdir, "--cluster", place, "--quiet"]
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return full_case.Command(name, 1.0, 100.0)
+
+    monkeypatch.setattr(run, "open_place", no_cluster)
+    monkeypatch.setattr(run, "draw_figures", lambda *args: None)
+    monkeypatch.setattr(full_case, "call", call)
+    monkeypatch.setattr(
+        full_case,
+        "SETS",
+        {name: full_case.SETS[name] for name in ("vdc_color", "vdc_type")},
+    )
+    full_case.run(few("--rows", ROWS, "--last", 3, real=False))
+    said = capsys.readouterr().out
+    assert said.count("| kmeans |") == 2
+    assert "goal minutes <= 10" in said
+
+
+def test_command__runs_sides_in_processes_of_their_own(tmp_path: Path) -> None:
+    words = ["--rows", "300", "--rounds", "1", "--keep", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scores", *words],
+        cwd=pairs.ROOT,
+        env=pairs.child_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| vehclust |" in done.stdout
+    assert "the demo's osnet, synthetic" in done.stdout
+    assert "threads)" not in done.stdout, "a side ran on several threads"
+
+
+def test_environment__lets_blas_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in pairs.CHOOSING:
+        monkeypatch.setenv(name, "Haswell")
+    environment = pairs.child_environment()
+    assert not set(pairs.CHOOSING) & set(environment)
+    assert environment["OMP_NUM_THREADS"] == "1"
+
+
+def test_goal__says_met_missed_or_not_measured() -> None:
+    record = [pairs.Record(2.0, 2.0, 1.0, 0.0, 0.0)], [pairs.Record(4.0, 4.0, 1.0, 0.0, 0.0)]
+    found = pairs.Found({"a": record[0], "b": record[1]}, {}, [])
+    met, missed = pairs.ratio_goal("cpu", "b", 0.6), pairs.ratio_goal("cpu", "b", 0.4)
+    absent = pairs.ratio_goal("cpu", "c", 0.4)
+    assert met.value(found) == 0.5
+    assert [g.verdict(g.value(found)) for g in (met, missed, absent)] == [
+        "met",
+        "missed",
+        "not measured",
+    ]
