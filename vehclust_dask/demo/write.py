@@ -22,7 +22,7 @@ from vehclust_dask.demo.pickled import PickledMatrix
 Progress = Callable[[str, int, int], None]
 
 #: Goes up whenever the same rows and seed would give other files.
-VERSION = 1
+VERSION = 2
 RECORD = "demo.json"
 PATHS = "images_paths.csv"
 TRUTH = "truth.csv"
