@@ -26,6 +26,7 @@ from tests.two_processes import FileBlocks, two_processes
 from vehclust_dask.blocks import (
     DaskBlocks,
     Progress,
+    _home,
     _Tree,
     as_blocks,
     client_for,
@@ -408,3 +409,12 @@ def test_prepare_worker__sets_the_cache_of_every_worker(client: Client) -> None:
     with client.as_current():
         limits = solos(cache_limit, [(i,) for i in range(8)], name="limits")
     assert limits == [12345] * 8
+
+
+def test_home__shares_the_rows_out_evenly_though_the_last_block_is_short() -> None:
+    grid = RowGrid((416_314,), 32_768)
+    homes = [_home(["a", "b"], grid, leaf)["workers"][0] for leaf in grid.leaves()]
+    assert homes == sorted(homes)
+    rows = {w: sum(grid.span(i).n_rows for i in range(13) if homes[i] == w) for w in "ab"}
+    assert max(rows.values()) < 0.53 * grid.n_rows
+    assert _home([], grid, range(1)) == {}

@@ -186,7 +186,7 @@ def _reduce_on(
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     futures = []
     for n, leaf in enumerate(leaves):
-        where = _home(workers, n, len(leaves))
+        where = _home(workers, blocks.grid, leaf)
         if isinstance(blocks, DaskBlocks):
             future = _fold_chunks(client, held, blocks, leaf, f"{name}-{call}-{n}")
         else:
@@ -206,11 +206,17 @@ def _reduce_on(
     return _result(root, name)
 
 
-def _home(workers: list[str], n: int, total: int) -> dict[str, Any]:
-    """Name the worker that a leaf goes to by preference: the one whose cache holds it since last time."""
+def _home(workers: list[str], grid: RowGrid, blocks: range) -> dict[str, Any]:
+    """Name the worker that blocks go to by preference: the one whose cache holds them since last time.
+
+    Each worker is home to about as many rows, which blocks alone do not tell: the last one is short.
+    """
     if not workers:
         return {}
-    return {"workers": [workers[n * len(workers) // total]], "allow_other_workers": True}
+    last = grid.span(blocks[-1])
+    middle = (grid.span(blocks[0]).row0 + last.row0 + last.n_rows) // 2
+    at = min(middle * len(workers) // grid.n_rows, len(workers) - 1)
+    return {"workers": [workers[at]], "allow_other_workers": True}
 
 
 def _fold_chunks(client: Any, held: Any, blocks: DaskBlocks, leaf: range, name: str) -> Any:
@@ -298,20 +304,19 @@ def map_rows(
         The rows that are read: they say where the work is done. None: on the current client, if any.
     """
     client = client_for(on)
-    spans = list(grid.spans())
     if client is None:
         results = []
-        for i, span in enumerate(spans):
+        for i, span in enumerate(grid.spans()):
             results.append(tasks.call_block(task, i, span, args))
-            _tell(name, i + 1, len(spans))
+            _tell(name, i + 1, grid.n_blocks)
         return results
     if isinstance(on, DaskBlocks):
         raise TypeError("map_rows writes through handles; a Dask array has a map of its own")
-    return _map_on(client, spans, task, args, name)
+    return _map_on(client, grid, task, args, name)
 
 
 def _map_on(
-    client: Any, spans: list[Span], task: Callable[..., R], args: tuple[Any, ...], name: str
+    client: Any, grid: RowGrid, task: Callable[..., R], args: tuple[Any, ...], name: str
 ) -> list[R]:
     from distributed import as_completed
 
@@ -320,11 +325,11 @@ def _map_on(
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     window = 4 * max(1, sum(client.nthreads().values()))
     results: dict[int, R] = {}
-    waiting = iter(enumerate(spans))
+    waiting = iter(enumerate(grid.spans()))
     numbers: dict[Any, int] = {}
 
     def submit(i: int, span: Span) -> Any:
-        where = _home(workers, i, len(spans))
+        where = _home(workers, grid, range(i, i + 1))
         key = f"{name}-{call}-{i}"
         future = client.submit(
             tasks.call_block_task, task, i, span, held, key=key, retries=RETRIES, **where
@@ -335,10 +340,10 @@ def _map_on(
     order = as_completed([submit(i, span) for i, span in itertools.islice(waiting, window)])
     for future in order:
         results[numbers[future.key]] = _result(future, name)
-        _tell(name, len(results), len(spans))
+        _tell(name, len(results), grid.n_blocks)
         for i, span in itertools.islice(waiting, 1):
             order.add(submit(i, span))
-    return [results[i] for i in range(len(spans))]
+    return [results[i] for i in range(grid.n_blocks)]
 
 
 def solo(task: Callable[..., R], *args: Any, name: str, on: Blocks | None = None) -> R:

@@ -394,7 +394,11 @@ REFUSED = [
     ),
     (KM, None, ": studies.one.cluster.km.method: is missing"),
     (KM, "kmeans", ": studies.one.cluster.km: got 'kmeans', expected a mapping with method"),
-    (f"{KM}/method", "ward", ".method: 'ward' is not known; allowed: kmeans, minibatch-kmeans, quick"),
+    (
+        f"{KM}/method",
+        "ward",
+        ".method: 'ward' is not known; allowed: kmeans, minibatch-kmeans, quick",
+    ),
     (f"{KM}/method", "hdbscan", ".method: 'hdbscan' is not known; allowed: kmeans, minibatch-"),
     (f"{KM}/n_cluster", 3, ".km: unknown key 'n_cluster'; did you mean 'n_clusters'?"),
     (f"{KM}/n_clusters", None, ".n_clusters: is missing; write 30"),
