@@ -27,6 +27,7 @@ from vehclust_dask.blocks import (
     DaskBlocks,
     Progress,
     _home,
+    _joined,
     _Tree,
     as_blocks,
     client_for,
@@ -409,6 +410,44 @@ def test_prepare_worker__sets_the_cache_of_every_worker(client: Client) -> None:
     with client.as_current():
         limits = solos(cache_limit, [(i,) for i in range(8)], name="limits")
     assert limits == [12345] * 8
+
+
+def test_joined__leaves_stay_at_home_and_cover_every_block_once() -> None:
+    for n_blocks, workers in ((13, ["a", "b"]), (100, ["a", "b", "c"]), (300, ["a"]), (5, [])):
+        grid = RowGrid((n_blocks * 10 - 3,), 10)
+        joined = _joined(workers, grid, grid.leaves())
+        assert [i for leaf in joined for i in leaf] == list(range(n_blocks))
+        assert max(map(len, joined)) <= 16
+        assert len(joined) <= max(len(workers), 1) * (1 + n_blocks // 16)
+    assert len(_joined(["a", "b"], RowGrid((130,), 10), RowGrid((130,), 10).leaves())) == 2
+
+
+@dataclass(frozen=True)
+class IntegerPass:
+    """Sums that are exact in any grouping."""
+
+    fan_in: int = 3
+
+    def fold(self, summary: Any, X: F32, span: Span) -> Any:
+        mine = np.rint(X.astype(np.float64) * 1e6).astype(np.int64).sum(axis=0)
+        return mine if summary is None else summary + mine
+
+    def merge(self, left: Any, right: Any) -> Any:
+        return left + right
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("block_rows", [128, 16, 4])
+def test_reduce_rows__exact_sums_are_the_same_in_fewer_tasks(
+    client: Client, tmp_path: Path, rows: F32, block_rows: int
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, block_rows)
+    alone = reduce_rows(blocks, IntegerPass(), name="integers", exact=True)
+    seen: list[Progress] = []
+    with client.as_current(), listening(seen.append):
+        together = reduce_rows(blocks, IntegerPass(), name="integers", exact=True)
+    np.testing.assert_array_equal(alone, together)
+    assert seen[-1].total < len(blocks.grid.leaves())
 
 
 def test_home__shares_the_rows_out_evenly_though_the_last_block_is_short() -> None:

@@ -220,7 +220,7 @@ def lloyd(
             ids = tuple(state.active)
             segments = Segments.of([state.centers[i] for i in ids])
             one = LloydPass(segments, ids, half_gaps(segments), scale, group)
-            found = reduce_rows(blocks, one, name=f"{name}-pass-{iteration:03d}")
+            found = reduce_rows(blocks, one, name=f"{name}-pass-{iteration:03d}", exact=True)
             for s, i in enumerate(ids):
                 part = segments.part(s)
                 new = _next_centers(

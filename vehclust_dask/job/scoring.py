@@ -104,7 +104,10 @@ def score_rows(clustered: Clustered, reduced: Reduced, work: Work) -> pd.DataFra
         extent = RowRange.of(rows, name)
         scale = quantum_scale(extent.largest, extent.n)
         sums, counts = reduce_rows(
-            rows, MeansPass(labels, offsets, scale, rows.n_features), name=f"{name}-means"
+            rows,
+            MeansPass(labels, offsets, scale, rows.n_features),
+            name=f"{name}-means",
+            exact=True,
         )
         means = integers_to_centers(sums, counts, scale, np.concatenate(clustered.centers))
         spread = reduce_rows(rows, SpreadPass(labels, offsets, means), name=f"{name}-spread")
