@@ -28,6 +28,8 @@ def ours(options: Options) -> Callable[[], Any]:
     from vehclust_dask.kernels.warm import warm_kernels
 
     warm_kernels()
+    # Formats are imported when the first file is opened.
+    SourceBlocks.of(options["file"])
 
     def work() -> np.ndarray:
         return PCA(options["n"]).fit(SourceBlocks.of(options["file"])).explained_variance_
