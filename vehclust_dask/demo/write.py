@@ -295,8 +295,8 @@ def write_demo(
 
     Notes
     -----
-    Memory is that of 1,024 rows of one set, whatever the number of rows. 0.2 ms per row for all
-    four sets.
+    Memory is that of 1,024 rows of one set, whatever the number of rows. 0.1 to 0.2 ms per row for
+    all four sets.
     """
     out = Path(out)
     order = _checked(rows, seed, photos, sets)
