@@ -64,8 +64,8 @@ class SetModel:
         Share of the Gaussian variance that all photos of one vehicle have in common.
     leaning : tuple of (int, float)
         How many of the first components prefer loud columns, those of large scale, and how much:
-        to the power of the scale's distance from the median, in units of ``spread``. Below zero
-        they prefer quiet ones, so that standardising brings them forward.
+        a column whose log scale lies z times ``spread`` above the median weighs exp(how much * z)
+        times more. Below zero they prefer quiet ones: standardising brings them forward.
     lowest, highest : float
         Published extremes, which no value leaves; fewer than one value in 100,000 is cut, but for
         the least of a swish.
