@@ -24,6 +24,9 @@ from vehclust_dask.errors import NotEnough, UsageError, VehclustError, nearest
 WORKER_BASE_BYTES = 350 * budget.MIB
 #: Share of a worker's memory limit that it may keep between tasks.
 CACHE_SHARE = 4
+#: A worker never keeps more than this: rows that are read again come from the system's own cache of
+#: files at some GB a second, which is little beside what a pass computes with them.
+MOST_KEPT = 1024 * budget.MIB
 LAST_PORT = 65535
 #: How long a scheduler may take to answer.
 ANSWER_WITHIN = "15s"
@@ -229,7 +232,7 @@ def local_size(place: PlaceSpec) -> tuple[int, int]:
 def cache_bytes(memory_limit: int, per_task: int) -> int:
     """Return what a worker may keep between tasks: a share of its limit, beside one task and its base."""
     spare = memory_limit - per_task - WORKER_BASE_BYTES
-    return max(64 * budget.MIB, min(memory_limit // CACHE_SHARE, spare, 2048 * budget.MIB))
+    return max(64 * budget.MIB, min(memory_limit // CACHE_SHARE, spare, MOST_KEPT))
 
 
 def free_port(wanted: int) -> int:
@@ -409,7 +412,7 @@ def _prepare(opened: OpenPlace, per_task: int) -> None:
             f"{budget.show_bytes(per_task)} beside {budget.show_bytes(WORKER_BASE_BYTES)} for the "
             "process itself; raise memory_limit, start fewer workers, or lower the job's memory.per_task"
         )
-    kept = cache_bytes(limit, per_task) if limit else 512 * budget.MIB
+    kept = cache_bytes(limit, per_task) if limit else MOST_KEPT // 2
     opened.client.register_plugin(PrepareWorker(kept))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,8 +17,6 @@ from vehclust_dask.kernels.scores import (
     Spread,
     calinski_harabasz,
     davies_bouldin,
-    group_agreement,
-    majority_accuracy,
     spread_of,
 )
 
@@ -103,35 +101,3 @@ def test_scores__of_points_without_spread_are_scikit_learns() -> None:
         X, labels
     )
     assert davies_bouldin(spread.counts, means, spread.distance) == davies_bouldin_score(X, labels)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 3)), min_size=1, max_size=30),
-)
-def test_group_agreement__counts_pairs(rows: list[tuple[int, int]]) -> None:
-    groups, labels = (np.array(column) for column in zip(*rows, strict=True))
-    pairs = list(combinations(range(len(rows)), 2))
-    related = [(i, j) for i, j in pairs if groups[i] == groups[j]]
-    agreement, chance = group_agreement(groups, labels)
-    if not related:
-        assert np.isnan(agreement)
-        assert np.isnan(chance)
-        return
-    together = [labels[i] == labels[j] for i, j in related]
-    anyhow = [labels[i] == labels[j] for i, j in pairs]
-    assert agreement == pytest.approx(np.mean(together))
-    assert chance == pytest.approx(np.mean(anyhow))
-
-
-def test_group_agreement__of_many_rows_does_not_overflow() -> None:
-    groups = np.zeros(200_000, np.int32)
-    assert group_agreement(groups, groups) == (1.0, 1.0)
-
-
-def test_majority_accuracy__by_hand() -> None:
-    # Cluster 0: two buses and a van; 1: a van; 2: a bus and two cars. That is 2 + 1 + 2 of 7.
-    truth = np.array(["bus", "bus", "van", "van", "bus", "car", "car"])
-    labels = np.array([0, 0, 0, 1, 2, 2, 2])
-    assert majority_accuracy(truth, labels) == pytest.approx(5 / 7)
-    assert majority_accuracy(truth, np.zeros(7)) == pytest.approx(3 / 7)
-    assert majority_accuracy(truth, np.arange(7)) == 1.0

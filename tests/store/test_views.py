@@ -30,6 +30,8 @@ class Rows:
         span = self.grid.span(i)
         return self.X[span.row0 : span.row0 + span.n_rows]
 
+    load = read
+
 
 @st.composite
 def joined(draw: st.DrawFn) -> tuple[list[Rows], tuple[int, ...]]:

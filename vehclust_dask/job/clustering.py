@@ -66,13 +66,13 @@ class Clustered:
     def column(self, what: str, k: int) -> NDArray[Any]:
         """Return one clustering's values of all rows."""
         matrix, at = self.matrices[what], self.ks.index(k)
-        blocks = [matrix.read(i)[:, at] for i in range(matrix.grid.n_blocks)]
+        blocks = [matrix.load(i)[:, at] for i in range(matrix.grid.n_blocks)]
         return np.concatenate(blocks)
 
     def whole(self, what: str) -> NDArray[Any]:
         """Return all clusterings' values of all rows, shape (n_rows, n_clusterings)."""
         matrix = self.matrices[what]
-        return np.concatenate([matrix.read(i) for i in range(matrix.grid.n_blocks)])
+        return np.concatenate([matrix.load(i) for i in range(matrix.grid.n_blocks)])
 
 
 def cluster_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) -> Clustered:

@@ -30,6 +30,8 @@ class StudyResult:
     view : RowsView
     reduced : Reduced
     clusterings : list of Clustered
+    scores : list of DataFrame
+        Of every clustering, a row per number of clusters.
     featured : tuple of str and int, or None
         Name and number of clusters of the featured clustering.
     """
@@ -38,6 +40,7 @@ class StudyResult:
     view: RowsView
     reduced: Reduced
     clusterings: list[Clustered]
+    scores: list[pd.DataFrame]
     featured: tuple[str, int] | None
 
     def clustering(self, name: str) -> Clustered:

@@ -186,7 +186,7 @@ def _scaled_only(study: StudySpec, view: RowsView, work: Work, block_rows: int |
     """Keep the columns: nothing is written where nothing changes."""
     scale = _column_scale(study.scale)
     if scale == "none":
-        return Reduced(view, None, ())
+        return Reduced(dataclasses.replace(view, kept=True), None, ())
     moments = gather_moments(study, view, work)
     shift, factor = column_factors(load_moments(moments.folder / MOMENTS), scale)
     change = ColumnScale(shift.astype(np.float32), factor.astype(np.float32))

@@ -225,7 +225,8 @@ def _run(
     partial.mkdir(parents=True, exist_ok=True)
     work = Work(asked.workdir, spec.seed, teller.say, watch)
     with _performance_report(place, partial / "performance.html"):
-        results = [_study(study, spec, dataset, work) for study in spec.studies]
+        known = Known.of(dataset.samples, dataset.dropped)
+        results = [_study(study, spec, dataset, known, work) for study in spec.studies]
         scores = _tables(partial, results, dataset, work)
         if len(scores):
             scores = _with_notes(scores, spec, asked.workdir, partial)
@@ -238,8 +239,10 @@ def _run(
     return folder
 
 
-def _study(study: StudySpec, spec: JobSpec, dataset: Dataset, work: Work) -> StudyResult:
-    """Take one study from descriptors to clusterings."""
+def _study(
+    study: StudySpec, spec: JobSpec, dataset: Dataset, known: Known, work: Work
+) -> StudyResult:
+    """Take one study from descriptors to clusterings and their scores."""
     view = RowsView.of(
         tuple(dataset.sets[name] for name in study.descriptors),
         dropped=dataset.dropped,
@@ -248,19 +251,23 @@ def _study(study: StudySpec, spec: JobSpec, dataset: Dataset, work: Work) -> Stu
     )
     reduced = reduce_study(study, view, work, spec.data.block_rows)
     clusterings = [cluster_rows(study, one, reduced, work) for one in study.cluster]
-    return StudyResult(study, view, reduced, clusterings, study.featured)
+    scores = [
+        score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
+        for one in clusterings
+    ]
+    # The next study has rows of its own: room for them.
+    labels = [one.matrices["labels"].digest for one in clusterings]
+    for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
+        blocks.forget(view, digest)
+    return StudyResult(study, view, reduced, clusterings, scores, study.featured)
 
 
 def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Work) -> pd.DataFrame:
     """Write the tables of all studies; return the scores of all clusterings."""
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
-    known = Known.of(dataset.samples, dataset.dropped)
-    frames = []
     for result in results:
         for one in result.clusterings:
-            scores = score_rows(one, result.reduced, work)
-            frames.append(score_columns(one, result.reduced, scores, judge_rows(one, known, work)))
             sizes = cluster_sizes(one, work)
             sizes.to_parquet(tables / f"clusters-{one.study}-{one.name}.parquet", index=False)
         if result.clusterings and result.featured is not None:
@@ -271,6 +278,7 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
                 result.clusterings,
                 result.featured,
             )
+    frames = [scores for result in results for scores in result.scores]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(KEYS))
 
 

@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from vehclust_dask.blocks import reduce_rows, solos
 from vehclust_dask.estimators.lloyd import RowRange
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.work import Work
+from vehclust_dask.kernels.agreement import (
+    adjusted_mutual_information,
+    adjusted_rand,
+    contingency_table,
+    group_agreement,
+    majority_accuracy,
+)
 from vehclust_dask.kernels.kmeans import add_changes, integers_to_centers, quantum_scale
 from vehclust_dask.kernels.scores import (
     Spread,
     calinski_harabasz,
     davies_bouldin,
-    group_agreement,
-    majority_accuracy,
     spread_of,
 )
 from vehclust_dask.records import Span
@@ -54,7 +58,7 @@ class MeansPass:
         if summary is None:
             k = int(self.offsets[-1])
             summary = np.zeros((k, self.width), np.int64), np.zeros(k, np.int64)
-        labels = self.labels.read(span.block)
+        labels = self.labels.load(span.block)
         after = np.ascontiguousarray(labels.T, dtype=np.int32)
         before = np.full_like(after, -1)
         add_changes(X, before, after, self.offsets, self.scale, *summary)
@@ -76,7 +80,7 @@ class SpreadPass:
 
     def fold(self, summary: Spread | None, X: NDArray[np.float32], span: Span) -> Spread:
         """Add a block."""
-        labels = self.labels.read(span.block).astype(np.int32)
+        labels = self.labels.load(span.block).astype(np.int32)
         mine = spread_of(X, labels, self.offsets, self.means)
         return mine if summary is None else summary.plus(mine)
 
@@ -239,8 +243,8 @@ def _judge_one(labels: Matrix, known: Known, s: int) -> dict[str, float]:
         told = values >= 0
         if not told.any():
             continue
-        truth, found = values[told], mine[told]
-        out[f"accuracy_{column}"] = majority_accuracy(truth, found)
-        out[f"ari_{column}"] = float(adjusted_rand_score(truth, found))
-        out[f"ami_{column}"] = float(adjusted_mutual_info_score(truth, found))
+        table = contingency_table(values[told], mine[told])
+        out[f"accuracy_{column}"] = majority_accuracy(table)
+        out[f"ari_{column}"] = adjusted_rand(table)
+        out[f"ami_{column}"] = adjusted_mutual_information(table)
     return out

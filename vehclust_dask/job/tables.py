@@ -55,13 +55,13 @@ def write_labels(
         if "path" in samples:
             columns["path"] = pa.array(samples["path"].iloc[rows], type=pa.string())
         for one in clusterings:
-            labels = one.matrices["labels"].read(i)
+            labels = one.matrices["labels"].load(i)
             for s, k in enumerate(one.ks):
                 columns[label_column(one.name, k)] = labels[:, s]
             if one.name == featured[0]:
                 at = one.ks.index(featured[1])
                 for what in ("second", "sq_dist", "margin"):
-                    columns[what] = one.matrices[what].read(i)[:, at]
+                    columns[what] = one.matrices[what].load(i)[:, at]
         table = pa.table(columns)
         writer = writer or pq.ParquetWriter(beside, table.schema, compression="zstd")
         writer.write_table(table)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vehclust_dask.kernels.distances import F32, F64, I32, I64, sq_distance
 from vehclust_dask.kernels.jit import njit
@@ -120,53 +119,3 @@ def davies_bouldin(counts: I64, means: F64, distance: F64) -> float:
     ratios = (radius[:, None] + radius[None]) / apart
     np.fill_diagonal(ratios, 0.0)
     return float(ratios.max(axis=1).mean())
-
-
-def _pair_counts(a: NDArray[Any], b: NDArray[Any]) -> tuple[I64, I64, I64]:
-    """Return cells, row sums and column sums of the table of two labelings (cells above zero only)."""
-    _, a_codes = np.unique(a, return_inverse=True)
-    _, b_codes = np.unique(b, return_inverse=True)
-    width = int(b_codes.max()) + 1
-    _, cells = np.unique(a_codes.astype(np.int64) * width + b_codes, return_counts=True)
-    return cells.astype(np.int64), np.bincount(a_codes), np.bincount(b_codes)
-
-
-def group_agreement(groups: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
-    """Return how often two rows of one group share a cluster, and how often any two rows do.
-
-    Photos of one vehicle must agree on type and colour: a quality figure that needs no labels. The
-    second number is what chance alone would give.
-
-    Parameters
-    ----------
-    groups : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-
-    Returns
-    -------
-    agreement, chance : float
-        NaN where no group has two rows.
-    """
-    cells, group_sizes, cluster_sizes = _pair_counts(groups, labels)
-    pairs = float((group_sizes * (group_sizes - 1)).sum())
-    n = float(group_sizes.sum())
-    if pairs == 0:
-        return float("nan"), float("nan")
-    together = float((cells * (cells - 1)).sum())
-    chance = float((cluster_sizes * (cluster_sizes - 1.0)).sum()) / (n * (n - 1))
-    return together / pairs, chance
-
-
-def majority_accuracy(truth: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Return the share of rows named right if every cluster were named by its majority.
-
-    Parameters
-    ----------
-    truth : ndarray of shape (n_samples,)
-    labels : ndarray of shape (n_samples,)
-    """
-    _, t = np.unique(truth, return_inverse=True)
-    _, c = np.unique(labels, return_inverse=True)
-    table = np.zeros((int(c.max()) + 1, int(t.max()) + 1), np.int64)
-    np.add.at(table, (c, t), 1)
-    return float(table.max(axis=1).sum() / len(truth))

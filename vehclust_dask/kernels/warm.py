@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vehclust_dask.kernels.agreement import adjusted_mutual_information, contingency_table
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
@@ -25,5 +26,6 @@ def warm_kernels() -> None:
     for centers in (segments, Segments(segments.centers + 1e-4, segments.offsets)):
         lloyd_pass(X, centers, half_gaps(centers), scale, state)
     labels = assign(X, segments).labels
+    adjusted_mutual_information(contingency_table(labels[:, 0], labels[:, 1]))
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)

@@ -44,9 +44,10 @@ class Matrix:
 
     def read(self, i: int) -> NDArray[Any]:
         """Return block ``i``; kept by the worker while there is room. Not to be written into."""
-        return CACHE.of(self.digest, (self.paths[0], i), lambda: self._load(i), lambda X: X.nbytes)
+        return CACHE.of(self.digest, (self.paths[0], i), lambda: self.load(i), lambda X: X.nbytes)
 
-    def _load(self, i: int) -> NDArray[Any]:
+    def load(self, i: int) -> NDArray[Any]:
+        """Return block ``i`` from storage and keep nothing: for rows that are passed by once."""
         span = self.grid.span(i)
         path = self.paths[span.part]
         if not self.is_written(i):

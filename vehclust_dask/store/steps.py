@@ -22,7 +22,7 @@ ALGORITHM_VERSIONS = {
     "reduced": 1,
     "kmeans": 1,
     "scores": 1,
-    "agreement": 1,
+    "agreement": 2,
 }
 
 

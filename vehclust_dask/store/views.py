@@ -28,12 +28,15 @@ class RowsView:
         Global numbers of rows that are left out, ascending.
     unit : bool
         Divide each row of each set by its length before joining.
+    kept : bool
+        The worker keeps blocks it has read: for rows that are read again and again.
     """
 
     sets: tuple[Matrix, ...]
     grid: RowGrid
     dropped: tuple[int, ...] = ()
     unit: bool = False
+    kept: bool = False
 
     @classmethod
     def of(
@@ -82,7 +85,8 @@ class RowsView:
         pieces = []
         for b, span in blocks_between(matrix.grid, first, last):
             low, high = max(first, span.row0), min(last, span.row0 + span.n_rows)
-            pieces.append(matrix.read(b)[low - span.row0 : high - span.row0])
+            block = matrix.read(b) if self.kept else matrix.load(b)
+            pieces.append(block[low - span.row0 : high - span.row0])
         whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return whole if len(whole) == len(rows) else whole[rows - first]
 
