@@ -50,6 +50,23 @@ def test_write__is_read_back_block_by_block_and_by_other_tools(
     assert np.array_equal(whole, X)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int16", "int32", "float64"])
+@pytest.mark.parametrize("compress", ["none", "zstd"])
+def test_write__gives_the_bytes_that_zarr_writes(tmp_path: Path, dtype: str, compress: str) -> None:
+    X = (np.random.default_rng(0).standard_normal((7, 5)) * 100).astype(dtype)
+    X.flags.writeable = False
+    ours = written(tmp_path / "ours", X, RowGrid((7,), 3), compress=compress)
+    theirs = create_matrix(
+        tmp_path / "theirs", "X", ours.grid, 5, dtype, digest="b", compress=compress
+    )
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        zarr.open_array(theirs.paths[0], mode="r+")[:] = X
+    files = {"0/0", "1/0", "2/0"}
+    assert {str(f.relative_to(chunk(ours, ""))) for f in chunk(ours, "").glob("*/*")} == files
+    for name in files:
+        assert chunk(ours, name).read_bytes() == chunk(theirs, name).read_bytes()
+
+
 def test_create_matrix__takes_a_part_without_rows(tmp_path: Path) -> None:
     X = np.ones((5, 2), np.float32)
     matrix = written(tmp_path, X, RowGrid((3, 0, 2), 2))

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, Endian, ZstdCodec
 
 from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import BadInput
-from vehclust_dask.records import RowGrid
+from vehclust_dask.records import RowGrid, Span
+from vehclust_dask.store.folders import PARTIAL
 
 SCHEMA_VERSION = 1
 
@@ -65,14 +68,18 @@ class Matrix:
     def write(self, i: int, block: NDArray[Any]) -> None:
         """Write block ``i``: a whole chunk, so that tasks never share one."""
         span = self.grid.span(i)
-        _open(self.paths[span.part], "r+")[span.start : span.stop] = block
+        array = _open(self.paths[span.part], "r+")
+        if _is_plain(self.paths[span.part]) and block.shape == array.chunks:
+            _write_chunk(self._chunk(span), np.ascontiguousarray(block, dtype=self.dtype))
+        else:
+            array[span.start : span.stop] = block
 
     def is_written(self, i: int) -> bool:
         """Say whether block ``i`` is on storage."""
-        span = self.grid.span(i)
-        return (
-            Path(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0"
-        ).exists()
+        return self._chunk(self.grid.span(i)).exists()
+
+    def _chunk(self, span: Span) -> Path:
+        return Path(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0"
 
     def check_whole(self) -> None:
         """Refuse a matrix with blocks missing: they would read as fill values without a word."""
@@ -116,6 +123,32 @@ def _open(path: str, mode: str = "r") -> Any:
     # An all-zero chunk must be written too, or it could not be told from a missing one.
     with zarr.config.set({"array.write_empty_chunks": True}):
         return zarr.open_array(path, mode=mode)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_plain(path: str) -> bool:
+    """Say whether a chunk of the array is its bytes and their checksum, nothing else."""
+    little, *others = _open(path).metadata.codecs
+    plain = isinstance(little, BytesCodec) and little.endian in (None, Endian.little)
+    return plain and [type(codec) for codec in others] == [Crc32cCodec]
+
+
+def _write_chunk(file: Path, block: NDArray[Any]) -> None:
+    """Write a whole chunk as zarr would: its bytes, then their checksum; seen whole or not at all.
+
+    zarr's own way to the file copies a chunk twice and hands it from thread to thread, which takes
+    three times as long as writing it.
+    """
+    raw = block.reshape(-1).view(np.uint8)
+    checksum = google_crc32c.value(raw).to_bytes(4, "little")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}{PARTIAL}")
+    with open(beside, "wb", buffering=0) as out:
+        rest = memoryview(raw.data)
+        while rest:
+            rest = rest[out.write(rest) :]
+        out.write(checksum)
+    os.replace(beside, file)
 
 
 def create_matrix(
