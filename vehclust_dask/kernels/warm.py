@@ -7,7 +7,9 @@ import numpy as np
 from vehclust_dask.kernels.agreement import adjusted_mutual_information, contingency_table
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
+from vehclust_dask.kernels.distances import F32
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
+from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, mixture_sums
 from vehclust_dask.kernels.moments import moments_of
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
@@ -29,3 +31,18 @@ def warm_kernels() -> None:
     adjusted_mutual_information(contingency_table(labels[:, 0], labels[:, 1]))
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
+    _warm_mixtures(X)
+
+
+def _warm_mixtures(X: F32) -> None:
+    """Do a step of a mixture of each kind; wide enough that components are left out."""
+    k, rows = 2, np.tile(X, (1, 2))
+    rows.flags.writeable = False
+    d = rows.shape[1]
+    eye = np.eye(d)
+    precisions = {"full": np.stack([eye] * k), "tied": eye, "diag": np.ones((k, d))}
+    for kind in KINDS:
+        given = precisions.get(kind, np.ones(k))
+        mixture = given_mixture(kind, np.full(k, 1 / k), rows[:k].astype(np.float64), given)
+        for precision in PRECISIONS:
+            mixture_sums(rows, mixture, precision)
