@@ -11,7 +11,14 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans
+from vehclust_dask.estimators import (
+    PCA,
+    GaussianMixture,
+    GaussianMixtureSweep,
+    KMeans,
+    KMeansSweep,
+    MiniBatchKMeans,
+)
 
 
 def excused(estimator: Any) -> dict[str, str]:
@@ -27,7 +34,8 @@ def excused(estimator: Any) -> dict[str, str]:
 
 
 @parametrize_with_checks(
-    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans()], expected_failed_checks=excused
+    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans(), GaussianMixture()],
+    expected_failed_checks=excused,
 )
 def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
@@ -40,6 +48,8 @@ def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
         KMeans(3, init="k-means||", n_init=2, max_iter=7, tol=0.1, sample_size=9, random_state=4),
         KMeansSweep(range(3, 6), init={3: np.eye(3)}, n_init=2, max_iter=7, tol=0.1),
         MiniBatchKMeans(3, batch_size=7, max_iter=2, window_bytes=1 << 20, random_state=None),
+        GaussianMixture(3, covariance_type="tied", means_init=np.eye(3), precision="float32"),
+        GaussianMixtureSweep(range(3, 6), tol=0.1, reg_covar=0.5, max_iter=7, n_init=2),
     ],
 )
 def test_clone__keeps_every_parameter(estimator: Any) -> None:

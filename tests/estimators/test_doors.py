@@ -11,11 +11,26 @@ import pytest
 
 from tests.strategies import F32
 from vehclust_dask.errors import BadInput
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans
+from vehclust_dask.estimators import (
+    PCA,
+    GaussianMixture,
+    GaussianMixtureSweep,
+    KMeans,
+    KMeansSweep,
+    MiniBatchKMeans,
+)
 from vehclust_dask.records import ArrayBlocks
 
 ROWS = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
-EVERY: list[Any] = [PCA(), PCA(solver="qr"), KMeans(2), KMeansSweep([2, 3]), MiniBatchKMeans(2)]
+EVERY: list[Any] = [
+    PCA(),
+    PCA(solver="qr"),
+    KMeans(2),
+    KMeansSweep([2, 3]),
+    MiniBatchKMeans(2),
+    GaussianMixture(2),
+    GaussianMixtureSweep([2, 3]),
+]
 
 
 def broken(value: float) -> F32:
@@ -114,6 +129,57 @@ def test_minibatch__refuses_parameters_in_one_sentence(
 ) -> None:
     with pytest.raises(BadInput, match=re.escape(message)):
         MiniBatchKMeans(**params).fit(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"n_components": 0}, "n_components=0: give a whole number of at least 1"),
+        ({"n_components": 2.5}, "n_components=2.5: give a whole number"),
+        ({"n_components": 41}, "n_components=41 but there are 40 rows"),
+        ({"covariance_type": "round"}, "covariance_type='round': allowed are full, tied, diag"),
+        ({"precision": "float16"}, "precision='float16': allowed are float64, float32"),
+        ({"init": "random"}, "init='random': allowed are best-of-sample, k-means||"),
+        ({"tol": -1}, "tol=-1: give a number of at least 0"),
+        ({"reg_covar": None}, "reg_covar=None: give a number of at least 0"),
+        ({"n_init": 0}, "n_init=0: give"),
+        ({"max_iter": 0}, "max_iter=0: give"),
+        ({"means_init": np.zeros((2, 5))}, "means_init has shape (2, 5): (3, 5) is needed"),
+        ({"means_init": np.full((3, 5), np.nan)}, "means_init holds NaN"),
+        ({"weights_init": [0.5, 0.6, 0.1]}, "weights_init sums to 1.2"),
+        ({"weights_init": [-0.5, 0.5, 1.0]}, "its smallest is -0.5: give shares of at least 0"),
+        ({"precisions_init": np.eye(5)}, "precisions_init has shape (5, 5): (3, 5, 5) is needed"),
+        (
+            {"covariance_type": "tied", "precisions_init": np.triu(np.ones((5, 5)))},
+            "precisions_init is not symmetric",
+        ),
+        (
+            {"covariance_type": "tied", "precisions_init": -np.eye(5)},
+            "precisions_init is not positive definite",
+        ),
+        (
+            {"covariance_type": "spherical", "precisions_init": np.zeros(3)},
+            "precisions_init is not positive definite",
+        ),
+    ],
+)
+def test_mixture__refuses_parameters_in_one_sentence(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        GaussianMixture(**({"n_components": 3} | params)).fit(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (3, "n_components=3: a sweep takes several"),
+        ("2..5", "n_components='2..5': a sweep takes several"),
+        ([], "n_components is empty"),
+        ([2, "3"], "n_components='3': give a whole number"),
+    ],
+)
+def test_mixture_sweep__refuses_parameters_in_one_sentence(asked: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(message)):
+        GaussianMixtureSweep(asked).fit(ROWS)
 
 
 @pytest.mark.parametrize(

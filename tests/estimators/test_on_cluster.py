@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from tests.strategies import F32
 from tests.two_processes import FileBlocks, two_processes
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, daskml
+from vehclust_dask.estimators import (
+    PCA,
+    GaussianMixture,
+    GaussianMixtureSweep,
+    KMeans,
+    KMeansSweep,
+    MiniBatchKMeans,
+    daskml,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -39,6 +47,10 @@ def sweep_centers(model: KMeansSweep) -> NDArray[Any]:
     return np.concatenate([m.cluster_centers_ for m in model.models_.values()])
 
 
+def mixture_means(sweep: GaussianMixtureSweep) -> NDArray[Any]:
+    return np.concatenate([m.means_ for m in sweep.models_.values()])
+
+
 @pytest.mark.parametrize(
     ("estimator", "result"),
     [
@@ -48,6 +60,11 @@ def sweep_centers(model: KMeansSweep) -> NDArray[Any]:
         (KMeans(5, init="k-means||", n_init=2, max_iter=3), lambda m: m.cluster_centers_),
         (KMeansSweep([2, 3, 7], sample_size=400, n_init=2, max_iter=4), sweep_centers),
         (MiniBatchKMeans(5, batch_size=256, sample_size=400), lambda m: m.cluster_centers_),
+        (GaussianMixture(4, sample_size=400, n_init=2, max_iter=4), lambda m: m.covariances_),
+        (
+            GaussianMixtureSweep([2, 5], covariance_type="tied", precision="float32", max_iter=3),
+            mixture_means,
+        ),
     ],
     ids=lambda value: repr(value) if hasattr(value, "fit") else "",
 )

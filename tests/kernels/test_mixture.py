@@ -22,6 +22,7 @@ from vehclust_dask.kernels.mixture import (
     factors_of,
     given_mixture,
     hard_sums,
+    membership,
     mixture_sums,
     next_mixture,
     responsibilities,
@@ -274,3 +275,35 @@ def test_sums__of_a_component_without_rows_stay_finite() -> None:
     wanted = one_step(X, lost, 1e-6)
     np.testing.assert_allclose(after.weights[:2], wanted.weights_[:2], rtol=1e-12)
     np.testing.assert_allclose(after.means, wanted.means_, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_membership__names_the_two_likeliest(kind: str, k: int) -> None:
+    mixture = some_mixture(9, kind, k, 7, apart=0.7)
+    X = rows_of(mixture, 9, 200)
+    resp, log_likelihood = responsibilities(X, mixture)
+    found = membership(X, mixture)
+    each = np.arange(len(X))
+    np.testing.assert_array_equal(found.labels, resp.argmax(axis=0))
+    np.testing.assert_array_equal(found.resp, resp.max(axis=0))
+    np.testing.assert_array_equal(found.log_likelihood, log_likelihood)
+    own = mixture.means[found.labels]
+    np.testing.assert_allclose(found.sq_dist, np.square(X - own).sum(axis=1), rtol=1e-12)
+    if k == 1:
+        assert (found.second == -1).all()
+        assert (found.second_resp == 0).all()
+        return
+    resp[found.labels, each] = -1
+    np.testing.assert_array_equal(found.second, resp.argmax(axis=0))
+    np.testing.assert_array_equal(found.second_resp, resp.max(axis=0))
+
+
+def test_membership__tells_far_components_apart_and_breaks_ties_downwards() -> None:
+    means = np.array([[0.0], [1e4], [1e4], [2e4]])
+    mixture = given_mixture("spherical", np.full(4, 0.25), means, np.ones(4))
+    found = membership(np.array([[1e4], [1.5e4 + 1], [1.0]], np.float32), mixture)
+    assert found.labels.tolist() == [1, 3, 0]
+    assert found.second.tolist() == [2, 1, 1]
+    assert found.resp.tolist() == [0.5, 1.0, 1.0]
+    assert found.second_resp.tolist() == [0.5, 0.0, 0.0]

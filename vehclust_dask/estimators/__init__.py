@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
+from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSweep
 from vehclust_dask.estimators.pca import PCA
 
-__all__ = ["PCA", "KMeans", "KMeansSweep", "MiniBatchKMeans"]
+__all__ = [
+    "PCA",
+    "GaussianMixture",
+    "GaussianMixtureSweep",
+    "KMeans",
+    "KMeansSweep",
+    "MiniBatchKMeans",
+]

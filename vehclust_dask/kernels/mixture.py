@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from vehclust_dask.kernels.distances import F32, F64, I32
+from vehclust_dask.kernels.distances import F32, F64, I32, sq_distance
 from vehclust_dask.kernels.jit import njit
 
 KINDS = ("full", "tied", "diag", "spherical")
@@ -102,6 +102,11 @@ class MixtureSums:
     mass: F64
     shifts: F64
     scatter: F64
+
+    @property
+    def finite(self) -> bool:
+        """Say whether every sum is a number: nothing overflowed."""
+        return bool(np.isfinite(self.log_likelihood) and np.isfinite(self.scatter).all())
 
     def plus(self, other: MixtureSums) -> MixtureSums:
         """Add the sums of other rows."""
@@ -251,7 +256,8 @@ def _whiten(X: F32, rows: I32, mean: F64, factor: NDArray[Any], logs: F64, room:
         m = len(some)
         D = room.rows[: m * width].reshape(m, width)
         _centered(X, some, mean, D)
-        Y = np.matmul(factor.T, D.T, out=room.products[: m * columns].reshape(columns, m))
+        with np.errstate(over="ignore", invalid="ignore"):
+            Y = np.matmul(factor.T, D.T, out=room.products[: m * columns].reshape(columns, m))
         _subtract_squares(Y, some, logs)
 
 
@@ -321,7 +327,8 @@ def _tied_logs(X: F32, at: Densities, room: _Room) -> F64:
         size = len(some) * X.shape[1]
         D = room.rows[:size].reshape(len(some), -1)
         _centered(X, some, at.middle, D)
-        Y = np.matmul(at.factors.T, D.T, out=room.products[:size].reshape(-1, len(some)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            Y = np.matmul(at.factors.T, D.T, out=room.products[:size].reshape(-1, len(some)))
         _distances_between(Y, means, sq_dist[:, start : start + room.step])
     logs: F64 = at.constants[:, None] - 0.5 * sq_dist
     return logs
@@ -419,6 +426,75 @@ def responsibilities(X: F32, mixture: Mixture, precision: str = "float64") -> tu
     return resp, totals
 
 
+class Membership(NamedTuple):
+    """The two components that most likely made each row.
+
+    Attributes
+    ----------
+    labels, second : ndarray of shape (n_rows,), int32
+        ``second`` is -1 where there is one component only. Ties: lowest index.
+    resp, second_resp : ndarray of shape (n_rows,), float64
+        Their responsibilities; 0 for no second.
+    sq_dist : ndarray of shape (n_rows,), float64
+        Squared Euclidean distance to the mean of the first.
+    log_likelihood : ndarray of shape (n_rows,), float64
+    """
+
+    labels: I32
+    second: I32
+    resp: F64
+    second_resp: F64
+    sq_dist: F64
+    log_likelihood: F64
+
+
+@njit
+def _two_largest(logs: Any, log_weights: Any, labels: Any, second: Any) -> None:
+    """Write the components of the two largest weighted densities of every row."""
+    k, n = logs.shape
+    for i in range(n):
+        one, two, at, runner = -np.inf, -np.inf, 0, -1
+        for c in range(k):
+            v = logs[c, i] + log_weights[c]
+            if c == 0 or v > one:
+                two, runner = one, (at if c > 0 else -1)
+                one, at = v, c
+            elif runner < 0 or v > two:
+                two, runner = v, c
+        labels[i], second[i] = at, runner
+
+
+@njit
+def _to_means(X: Any, means: Any, labels: Any, out: Any) -> None:
+    for i in range(X.shape[0]):
+        out[i] = sq_distance(X[i], means[labels[i]])
+
+
+def membership(X: F32, mixture: Mixture) -> Membership:
+    """Find the two likeliest components of every row, in float64.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32
+    mixture : Mixture
+    """
+    n, at = len(X), Densities.of(mixture, "float64")
+    room = _Room.of(X.shape[1], at.dtype)
+    labels, second = np.empty(n, np.int32), np.empty(n, np.int32)
+    shares, sq_dist, totals = np.zeros((2, n)), np.empty(n), np.empty(n)
+    for start in range(0, n, TILE_ROWS):
+        rows = slice(start, start + TILE_ROWS)
+        logs = _logs(X[rows], at, room, near=False)
+        _two_largest(logs, at.log_weights, labels[rows], second[rows])
+        _share_out(logs, at.log_weights, -np.inf, totals[rows])
+        each = np.arange(logs.shape[1])
+        shares[0, rows] = logs[labels[rows], each]
+        if len(logs) > 1:
+            shares[1, rows] = logs[second[rows], each]
+        _to_means(X[rows], at.means, labels[rows], sq_dist[rows])
+    return Membership(labels, second, shares[0], shares[1], sq_dist, totals)
+
+
 def mixture_sums(X: F32, mixture: Mixture, precision: str = "float64") -> MixtureSums:
     """Do the E step on a block and gather what the M step needs.
 
@@ -435,14 +511,32 @@ def mixture_sums(X: F32, mixture: Mixture, precision: str = "float64") -> Mixtur
     """
     at = Densities.of(mixture, precision)
     sums, room = _no_sums(at), _Room.of(X.shape[1], at.dtype)
-    log_likelihood = 0.0
+    total = 0.0
     for start in range(0, len(X), TILE_ROWS):
         tile = X[start : start + TILE_ROWS]
         resp, totals = _logs(tile, at, room, near=True), np.empty(len(tile))
         _share_out(resp, at.log_weights, at.threshold, totals)
         _add_rows(tile, resp, at, room, sums)
-        log_likelihood += float(totals.sum())
-    return replace(sums, n=len(X), log_likelihood=log_likelihood)
+        total += float(totals.sum())
+    return replace(sums, n=len(X), log_likelihood=total)
+
+
+def log_likelihood(X: F32, mixture: Mixture) -> float:
+    """Return the log-likelihood of all rows of a block, in float64: an E step and no more.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32
+    mixture : Mixture
+    """
+    at = Densities.of(mixture, "float64")
+    room, total = _Room.of(X.shape[1], at.dtype), 0.0
+    for start in range(0, len(X), TILE_ROWS):
+        tile = X[start : start + TILE_ROWS]
+        totals = np.empty(len(tile))
+        _share_out(_logs(tile, at, room, near=True), at.log_weights, at.threshold, totals)
+        total += float(totals.sum())
+    return total
 
 
 def hard_sums(X: F32, labels: I32, mixture: Mixture, precision: str = "float64") -> MixtureSums:
@@ -494,7 +588,9 @@ def _add_scatter(
         some = rows[start : start + CHUNK_ROWS]
         D = room.rows[: len(some) * len(mean)].reshape(len(some), -1)
         mass += _weighted(X, some, resp, mean, D, shift)
-        scatter += D.T @ D
+        # What overflows is no number in the sums, where whoever reads them finds it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scatter += D.T @ D
 
 
 @njit

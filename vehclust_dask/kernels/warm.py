@@ -9,7 +9,7 @@ from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
 from vehclust_dask.kernels.distances import F32
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
-from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, mixture_sums
+from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, membership, mixture_sums
 from vehclust_dask.kernels.moments import moments_of
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
@@ -46,3 +46,4 @@ def _warm_mixtures(X: F32) -> None:
         mixture = given_mixture(kind, np.full(k, 1 / k), rows[:k].astype(np.float64), given)
         for precision in PRECISIONS:
             mixture_sums(rows, mixture, precision)
+        membership(rows, mixture)
