@@ -43,6 +43,7 @@ studies:
       km: {method: kmeans, n_clusters: [2, 3, 8], n_init: 2, tol: 0}
       quick: {method: quick-kmeans, n_clusters: [3, 5], n_init: 2}
       mbk: {method: minibatch-kmeans, n_clusters: 4, n_init: 2, batch_size: 256}
+      gm: {method: gaussian-mixture, n_clusters: [2, 5], n_init: 2, max_iter: 5, tol: 0}
     featured: km/3
   raw:
     descriptors: [b]

@@ -397,9 +397,13 @@ REFUSED = [
     (
         f"{KM}/method",
         "ward",
-        ".method: 'ward' is not known; allowed: kmeans, minibatch-kmeans, quick",
+        ".method: 'ward' is not known; allowed: gaussian-mixture, kmeans, minibatch-kmeans, quick",
     ),
-    (f"{KM}/method", "hdbscan", ".method: 'hdbscan' is not known; allowed: kmeans, minibatch-"),
+    (
+        f"{KM}/method",
+        "hdbscan",
+        ".method: 'hdbscan' is not known; allowed: gaussian-mixture, kmeans",
+    ),
     (f"{KM}/n_cluster", 3, ".km: unknown key 'n_cluster'; did you mean 'n_clusters'?"),
     (f"{KM}/n_clusters", None, ".n_clusters: is missing; write 30"),
     (f"{KM}/n_clusters", [], ".n_clusters: is missing"),

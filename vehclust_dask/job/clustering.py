@@ -48,8 +48,11 @@ class Clustered:
     inertia : ndarray of shape (n_clusterings,), float64
         Sum of squared distances to the nearest final center.
     matrices : dict of str to Matrix
-        ``labels`` and ``second`` (integers), ``sq_dist`` and ``margin`` (float32), each of shape
-        (n_rows, n_clusterings).
+        Each of shape (n_rows, n_clusterings): ``labels`` and ``second`` (integers), ``sq_dist``
+        (float32: squared distance to the center or mean of the own cluster) and ``margin``
+        (float32: by how much the first is ahead of the second; small at a border). The margin is
+        a difference of distances, for mixtures one of responsibilities; mixtures also have
+        ``resp`` and ``second_resp`` (float32), the responsibilities themselves.
     step : Step
     """
 
@@ -243,11 +246,26 @@ def _assign_rows(
 ) -> tuple[F64, dict[str, Matrix]]:
     """Write label, second, squared distance and margin of every row; return inertias and handles."""
     segments = Segments.of(centers)
+    matrices = create_places(folder, rows.grid, centers, step, floats=("sq_dist", "margin"))
+    parts = map_rows(
+        rows.grid, assign_block, rows, segments, matrices, name=f"{name}-assign", on=rows
+    )
+    for matrix in matrices.values():
+        matrix.check_whole()
+    inertia = np.zeros(len(centers))
+    for part in parts:
+        inertia += part
+    return inertia, matrices
+
+
+def create_places(
+    folder: Path, grid: RowGrid, centers: list[F64], step: Step, *, floats: tuple[str, ...]
+) -> dict[str, Matrix]:
+    """Create the matrices that say where every row belongs: labels, second and some numbers."""
     short = max(len(c) for c in centers) <= INT16_CLUSTERS
     integer = "int16" if short else "int32"
-    kinds = {"labels": integer, "second": integer, "sq_dist": "float32", "margin": "float32"}
-    grid = rows.grid
-    matrices = {
+    kinds = {"labels": integer, "second": integer} | dict.fromkeys(floats, "float32")
+    return {
         what: create_matrix(
             folder / "clusters.zarr",
             what,
@@ -259,13 +277,6 @@ def _assign_rows(
         )
         for what, dtype in kinds.items()
     }
-    parts = map_rows(grid, assign_block, rows, segments, matrices, name=f"{name}-assign", on=rows)
-    for matrix in matrices.values():
-        matrix.check_whole()
-    inertia = np.zeros(len(centers))
-    for part in parts:
-        inertia += part
-    return inertia, matrices
 
 
 def assign_block(

@@ -13,6 +13,7 @@ from vehclust_dask.estimators.kmeans import QUICK_BYTES
 from vehclust_dask.job.clustering import check_clusters
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
+from vehclust_dask.kernels import mixture
 from vehclust_dask.kernels.segments import TILE_ROWS
 from vehclust_dask.records import RowGrid
 from vehclust_dask.store.folders import read_json, require_space
@@ -186,7 +187,8 @@ def _study_steps(
         )
     for spec in study.cluster:
         check_clusters(study, spec, grid.n_rows)
-        yield _cluster_step(study, spec, grid, kept)
+        planned = _mixture_step if spec.method == "gaussian-mixture" else _cluster_step
+        yield planned(study, spec, grid, kept)
 
 
 def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -> PlannedStep:
@@ -204,4 +206,28 @@ def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
         len(grid.leaves()),
         4 * block * width + max(2 * state, places) + products + 8 * k * width * 2 + sample,
         _stored_rows(grid) * n * 12,
+    )
+
+
+def _mixture_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan mixtures: a block, k-means of all starts, sums and parameters of all starts, a tile."""
+    starts = len(spec.n_clusters) * spec.n_init
+    k = sum(spec.n_clusters) * spec.n_init
+    block = min(grid.block_rows, max(grid.part_rows))
+    square = {"full": k * width * width, "tied": starts * width * width}
+    numbers = 8 * (square.get(spec.covariance, k * width) + 2 * k * width)
+    kmeans = block * starts * 12 + 2 * 8 * k * width + 4 * k * TILE_ROWS + 28 * k * width
+    tile = 8 * mixture.TILE_ROWS * (3 * spec.n_clusters[-1] + 8)
+    room = 2 * 8 * mixture.CHUNK_ROWS * width
+    # Parameters come in twos (covariances and factors) and once more for the products; of the sums
+    # there are the ones so far, those of a block and what they add up to.
+    fit = 6 * numbers + tile + room
+    places = block * len(spec.n_clusters) * 60 + 3 * numbers // spec.n_init + tile + room
+    return PlannedStep(
+        f"{study.name}/{spec.name}: {spec.method}",
+        grid,
+        width,
+        len(grid.leaves()),
+        4 * block * width + max(2 * kmeans, fit, places),
+        _stored_rows(grid) * len(spec.n_clusters) * (2 * 4 + 4 * 4) + 6 * numbers,
     )

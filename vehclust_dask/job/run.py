@@ -23,6 +23,7 @@ from vehclust_dask.errors import Interrupted, RunMissing
 from vehclust_dask.job.clustering import cluster_rows
 from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.figures import StudyResult, draw_figures
+from vehclust_dask.job.mixtures import mix_rows
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
@@ -250,7 +251,10 @@ def _study(
         block_rows=spec.data.block_rows,
     )
     reduced = reduce_study(study, view, work, spec.data.block_rows)
-    clusterings = [cluster_rows(study, one, reduced, work) for one in study.cluster]
+    clusterings = [
+        (mix_rows if one.method == "gaussian-mixture" else cluster_rows)(study, one, reduced, work)
+        for one in study.cluster
+    ]
     scores = [
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
         for one in clusterings

@@ -11,14 +11,25 @@ from vehclust_dask.job.reading import Place, refuse_repeats
 
 ENGINES = ("vehclust", "dask-ml")
 SCALES = ("none", "standard", "minmax", "l2")
-METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans")
+METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans", "gaussian-mixture")
 INITS = ("best-of-sample", "k-means||")
+_OF_MIXTURES = ("covariance", "reg_covar", "precision")
 #: Keys of a clustering that a method has no use for.
 FOREIGN_KEYS = {
-    "kmeans": ("batch_size",),
-    "quick-kmeans": ("batch_size", "init", "max_iter", "tol"),
-    "minibatch-kmeans": ("init", "tol"),
+    "kmeans": ("batch_size", *_OF_MIXTURES),
+    "quick-kmeans": ("batch_size", "init", "max_iter", "tol", *_OF_MIXTURES),
+    "minibatch-kmeans": ("init", "tol", *_OF_MIXTURES),
+    "gaussian-mixture": ("init", "batch_size"),
 }
+#: What a method takes where the job does not say: starts, passes, tolerance.
+DEFAULTS: dict[str, tuple[int, int, float]] = {
+    "kmeans": (10, 300, 1e-4),
+    "quick-kmeans": (10, 300, 1e-4),
+    "minibatch-kmeans": (10, 300, 1e-4),
+    "gaussian-mixture": (1, 100, 1e-3),
+}
+COVARIANCES = ("full", "tied", "diag", "spherical")
+PRECISIONS = ("float64", "float32")
 #: PCA without a count keeps this share of the variance, in at most this many components.
 DEFAULT_VARIANCE, DEFAULT_MAX_COMPONENTS = 0.9, 200
 #: The featured clustering's k is the one nearest to this unless the job names another.
@@ -61,8 +72,8 @@ class ClusterSpec:
     ----------
     name : str
     method : str
-        ``kmeans``, ``quick-kmeans`` (settles on a sample, then two passes over all rows) or
-        ``minibatch-kmeans``.
+        ``kmeans``, ``quick-kmeans`` (settles on a sample, then two passes over all rows),
+        ``minibatch-kmeans`` or ``gaussian-mixture``.
     n_clusters : tuple of int
         Sorted, each once.
     engine : str
@@ -74,10 +85,17 @@ class ClusterSpec:
     max_iter : int
         Passes at most.
     tol : float
-        scikit-learn's: relative to the mean variance of the columns. Not for
-        ``minibatch-kmeans``, which stops when batches no longer improve.
+        scikit-learn's: relative to the mean variance of the columns; for ``gaussian-mixture`` the
+        gain in mean log-likelihood. Not for ``minibatch-kmeans``, which stops when batches no
+        longer improve.
     batch_size : int
         Rows of a batch of ``minibatch-kmeans``.
+    covariance : str
+        Of ``gaussian-mixture``: ``full``, ``tied``, ``diag`` or ``spherical``.
+    reg_covar : float
+        Added to every variance of ``gaussian-mixture``.
+    precision : str
+        Of the products of its fit: ``float64``, or ``float32`` for the faster one.
     """
 
     name: str
@@ -89,6 +107,9 @@ class ClusterSpec:
     max_iter: int = 300
     tol: float = 1e-4
     batch_size: int = 4096
+    covariance: str = "full"
+    reg_covar: float = 1e-6
+    precision: str = "float64"
 
 
 @dataclass(frozen=True)
@@ -203,7 +224,8 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
         place["method"].maybe(lambda there: there.choice(METHODS))
     place = place.mapping(field.name for field in dataclasses.fields(ClusterSpec)[1:])
     method = place["method"].choice(METHODS)
-    engine = place["engine"].choice(ENGINES, "vehclust")
+    engines = ENGINES[:1] if method == "gaussian-mixture" else ENGINES
+    engine = place["engine"].choice(engines, "vehclust")
     for key in FOREIGN_KEYS[method]:
         if place[key].given:
             place[key].refuse(f"has no meaning for method {method}; take it out")
@@ -213,16 +235,20 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
     if dask_ml_kmeans and place["n_init"].value not in (None, 1):
         place["n_init"].refuse("engine dask-ml starts k-means once; take it out or write 1")
     inits = INITS[1:] if dask_ml_kmeans else INITS
+    n_init, max_iter, tol = DEFAULTS[method]
     return ClusterSpec(
         name=name,
         method=method,
         n_clusters=_counts(place["n_clusters"]),
         engine=engine,
         init=place["init"].choice(inits, inits[0]),
-        n_init=place["n_init"].whole(1 if dask_ml_kmeans else 10, least=1),
-        max_iter=place["max_iter"].whole(300, least=1),
-        tol=place["tol"].number(1e-4),
+        n_init=place["n_init"].whole(1 if dask_ml_kmeans else n_init, least=1),
+        max_iter=place["max_iter"].whole(max_iter, least=1),
+        tol=place["tol"].number(tol),
         batch_size=place["batch_size"].whole(4096, least=1),
+        covariance=place["covariance"].choice(COVARIANCES, "full"),
+        reg_covar=place["reg_covar"].number(1e-6),
+        precision=place["precision"].choice(PRECISIONS, "float64"),
     )
 
 

@@ -17,6 +17,10 @@ from vehclust_dask.store.views import RowsView, original_rows
 
 #: Columns of the notes a person may fill; they are carried to later runs of the same job.
 NOTES = ("interpretation", "quality")
+#: Where a row of the featured clustering belongs; the last two for mixtures alone.
+PLACES = ("second", "sq_dist", "margin", "resp", "second_resp")
+#: What mixtures have beside the scores of all clusterings.
+CRITERIA = ("log_likelihood", "bic", "aic")
 #: What names a row of scores.
 KEYS = ("study", "clustering", "k")
 
@@ -60,8 +64,9 @@ def write_labels(
                 columns[label_column(one.name, k)] = labels[:, s]
             if one.name == featured[0]:
                 at = one.ks.index(featured[1])
-                for what in ("second", "sq_dist", "margin"):
-                    columns[what] = one.matrices[what].load(i)[:, at]
+                for what in PLACES:
+                    if what in one.matrices:
+                        columns[what] = one.matrices[what].load(i)[:, at]
         table = pa.table(columns)
         writer = writer or pq.ParquetWriter(beside, table.schema, compression="zstd")
         writer.write_table(table)
@@ -80,6 +85,9 @@ def score_columns(
     table.insert(1, "clustering", clustered.name)
     table.insert(2, "method", clustered.method)
     table.insert(3, "engine", clustered.engine)
+    for criterion in CRITERIA:
+        if criterion in facts:
+            table[criterion] = facts[criterion]
     table["components"] = reduced.rows.n_features
     table["n_iter"] = facts["n_iter"]
     table["converged"] = facts["converged"]

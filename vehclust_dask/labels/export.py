@@ -14,7 +14,10 @@ METHOD_NAMES = {
     "kmeans": "KMeans",
     "quick-kmeans": "QuickKMeans",
     "minibatch-kmeans": "MiniBatchKMeans",
+    "gaussian-mixture": "GaussianMixture",
 }
+#: Columns of the table of labels that are no labels.
+PLACES = ("row", "path", "second", "sq_dist", "margin", "resp", "second_resp")
 
 
 def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: Path) -> Path:
@@ -47,7 +50,7 @@ def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: 
     table = pq.ParquetFile(labels)
     names = table.schema_arrow.names
     if column not in names:
-        allowed = [n for n in names if n not in ("row", "path", "second", "sq_dist", "margin")]
+        allowed = [n for n in names if n not in PLACES]
         raise RunMissing(
             f"study '{study}' has no clustering '{column}'; {nearest(column, allowed)}"
         )

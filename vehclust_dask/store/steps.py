@@ -21,6 +21,7 @@ ALGORITHM_VERSIONS = {
     "pca": 1,
     "reduced": 1,
     "kmeans": 1,
+    "mixture": 1,
     "scores": 1,
     "agreement": 2,
 }
