@@ -100,6 +100,12 @@ def test_stopped_run__goes_on_to_the_same_bytes(
     monkeypatch.setattr(GaussianMixtureSweep, "fit_mixtures", told)
     whole = elsewhere.labels(elsewhere.finished(elsewhere.job(studies=studies(tol=0, max_iter=12))))
     pd.testing.assert_frame_equal(again, whole)
+    (step,) = (site.workdir / "steps").glob("mixture-*")
+    assert sorted(p.name for p in step.iterdir()) == [
+        "clusters.zarr",
+        "manifest.json",
+        "mixtures.npz",
+    ]
 
 
 def test_save__and_load_keep_every_bit(tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ def mix_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) 
 
     def compute(folder: Path) -> dict[str, Any]:
         name = f"mixture-{study.name}-{spec.name}"
-        state = _fitted(folder, spec, rows, work, name)
+        if not (folder / MIXTURES).exists():
+            save_mixtures(folder / MIXTURES, _fitted(folder, spec, rows, work, name))
+        # What is left of the way there depends on when it was saved.
+        (folder / MIXTURE_STATE).unlink(missing_ok=True)
+        state = load_mixtures(folder / MIXTURES)
         sums, matrices = _place_rows(folder, state.mixtures, rows, step, name)
         inertia, likelihood = sums
         pairs = [(float(v), m) for v, m in zip(likelihood, state.mixtures, strict=True)]
@@ -87,9 +91,7 @@ def _words(spec: ClusterSpec) -> str:
 
 def _fitted(folder: Path, spec: ClusterSpec, rows: Blocks, work: Work, name: str) -> MixtureState:
     """Fit all mixtures, going on from the saved state of an interrupted fit."""
-    whole, going, kmeans = folder / MIXTURES, folder / MIXTURE_STATE, folder / STATE
-    if whole.exists():
-        return load_mixtures(whole)
+    going, kmeans = folder / MIXTURE_STATE, folder / STATE
     saved: LloydState | MixtureState | None = None
     if going.exists():
         saved = load_mixtures(going)
@@ -121,9 +123,7 @@ def _fitted(folder: Path, spec: ClusterSpec, rows: Blocks, work: Work, name: str
         precision=spec.precision,
         random_state=work.seed,
     )
-    state = sweep.fit_mixtures(rows, name=name, state=saved, on_state=keep)
-    save_mixtures(whole, state)
-    return state
+    return sweep.fit_mixtures(rows, name=name, state=saved, on_state=keep)
 
 
 def save_mixtures(file: Path, state: MixtureState) -> None:
