@@ -10,6 +10,9 @@ import numpy as np
 from vehclust_dask.kernels.distances import F32, F64, TINY32
 from vehclust_dask.kernels.jit import njit
 
+#: Columns of a panel of a product, and of a tile that is mirrored (a divisor of it).
+PANEL, MIRROR = 640, 64
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -71,14 +74,39 @@ def _center_columns(X: Any, center: Any, out: Any, left: Any) -> None:
 
 
 @njit
-def _add_gram(scatter: Any, gram: Any, share: Any, left: Any, step: Any, weight: float) -> None:
-    """Add a block's product to a scatter, with what its own mean and the step between means ask for."""
+def _add_gram(scatter: Any, gram: Any, left: Any, step: Any) -> None:
+    """Add a block's product to a scatter, with what its own mean and the step between means ask for.
+
+    The product is known on and above the diagonal of panels; what lies below mirrors it, tile by
+    tile so that neither reading nor writing jumps through memory.
+    """
     d = scatter.shape[0]
-    for i in range(d):
-        away = step[i] * weight
-        for j in range(d):
-            own = np.float64(gram[i, j]) - share[i] * left[j]
-            scatter[i, j] = away * step[j] + scatter[i, j] + own
+    for top in range(0, d, MIRROR):
+        bottom = min(top + MIRROR, d)
+        for first in range(top, d, MIRROR):
+            last = min(first + MIRROR, d)
+            for i in range(top, bottom):
+                for j in range(first, last):
+                    own = np.float64(gram[i, j]) - left[i] * left[j]
+                    scatter[i, j] = step[i] * step[j] + scatter[i, j] + own
+            for i in range(first, last):
+                for j in range(top, min(bottom, i)):
+                    scatter[i, j] = scatter[j, i]
+
+
+def _gram_of(centered: F32) -> F32:
+    """Return the product of rows with themselves on and above the diagonal of panels.
+
+    Panels off the diagonal are plain products, which run a quarter faster than the symmetric kind.
+    """
+    d = centered.shape[1]
+    gram = np.empty((d, d), np.float32)
+    for a in range(0, d, PANEL):
+        left = centered[:, a : a + PANEL]
+        for b in range(a, d, PANEL):
+            right = centered[:, b : b + PANEL]
+            np.matmul(left.T, right, out=gram[a : a + PANEL, b : b + PANEL])
+    return gram
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +129,7 @@ class _Gram:
         mean = total / n
         centered = np.empty((n, d), np.float32)
         _center_columns(X, mean.astype(np.float32), centered, left)
-        return cls(n, mean, low, high, centered.T @ centered, left)
+        return cls(n, mean, low, high, _gram_of(centered), left)
 
 
 def moments_of(X: F32) -> Moments:
@@ -129,8 +157,7 @@ def add_rows(moments: Moments, X: F32) -> Moments:
     b = _Gram.of(X)
     n = moments.n + b.n
     step = b.mean - moments.mean
-    weight = moments.n * (b.n / n)
-    _add_gram(moments.scatter, b.gram, b.left / b.n, b.left, step, weight)
+    _add_gram(moments.scatter, b.gram, b.left / np.sqrt(b.n), np.sqrt(moments.n * (b.n / n)) * step)
     return Moments(
         n,
         moments.mean + step * (b.n / n),
@@ -166,11 +193,11 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     n = a.n + b.n
     step = b.mean - a.mean
     mean = a.mean + step * (b.n / n)
-    weight = a.n * (b.n / n)
+    away = np.sqrt(a.n * (b.n / n)) * step
     if a.triangular:
-        scatter = _square_r(np.vstack([a.scatter, b.scatter, np.sqrt(weight) * step]))
+        scatter = _square_r(np.vstack([a.scatter, b.scatter, away]))
     else:
-        scatter = np.multiply.outer(step * weight, step)
+        scatter = np.multiply.outer(away, away)
         scatter += a.scatter
         scatter += b.scatter
     low, high = np.minimum(a.minimum, b.minimum), np.maximum(a.maximum, b.maximum)
