@@ -40,7 +40,7 @@ from vehclust_dask.job.tables import (
 from vehclust_dask.job.telling import Teller
 from vehclust_dask.job.watch import Measure, Watch
 from vehclust_dask.job.work import Work
-from vehclust_dask.kernels.warm import warm_kernels
+from vehclust_dask.kernels.warm import warm_kernels, warm_mixtures
 from vehclust_dask.place import OpenPlace, PlaceSpec, open_place, tunnel_line
 from vehclust_dask.store.folders import (
     canonical_json,
@@ -121,7 +121,7 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
         if found is not None:
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
-        _warm(asked)
+        _warm(spec, asked)
         with open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place:
             _greet(place, teller)
             with blocks.listening(teller.listen):
@@ -149,7 +149,7 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
         if found is not None:
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
-        _warm(asked)
+        _warm(spec, asked)
         with (
             Watch() as watch,
             watch.measure() as whole,
@@ -194,10 +194,13 @@ def run_folder(spec: JobSpec, dataset: Dataset, workdir: Path) -> Path:
     return workdir / "runs" / f"{spec.name}-{digest_of(whole)[:12]}"
 
 
-def _warm(asked: Asked) -> None:
+def _warm(spec: JobSpec, asked: Asked) -> None:
     """Compile the kernels once, before several workers of this machine do so at the same time."""
-    if asked.place.kind == "local":
-        warm_kernels()
+    if asked.place.kind != "local":
+        return
+    warm_kernels()
+    if any(one.method == "gaussian-mixture" for study in spec.studies for one in study.cluster):
+        warm_mixtures()
 
 
 def _greet(place: OpenPlace, teller: Teller) -> None:

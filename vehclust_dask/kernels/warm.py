@@ -17,9 +17,7 @@ from vehclust_dask.kernels.segments import Segments
 
 def warm_kernels() -> None:
     """Call each kernel with the types that blocks have."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((64, 9)).astype(np.float32)
-    X.flags.writeable = False
+    X = _rows()
     column_stats(X)
     moments_of(X)
     segments = Segments.of([X[:2].astype(np.float64), X[2:5].astype(np.float64)])
@@ -31,12 +29,18 @@ def warm_kernels() -> None:
     adjusted_mutual_information(contingency_table(labels[:, 0], labels[:, 1]))
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
-    _warm_mixtures(X)
 
 
-def _warm_mixtures(X: F32) -> None:
-    """Do a step of a mixture of each kind; wide enough that components are left out."""
-    k, rows = 2, np.tile(X, (1, 2))
+def _rows() -> F32:
+    X: F32 = np.random.default_rng(0).standard_normal((64, 9)).astype(np.float32)
+    X.flags.writeable = False
+    return X
+
+
+def warm_mixtures() -> None:
+    """Do a step of a mixture of each kind; apart, since few jobs ask for mixtures."""
+    # Wide enough that components are left out.
+    k, rows = 2, np.tile(_rows(), (1, 2))
     rows.flags.writeable = False
     d = rows.shape[1]
     eye = np.eye(d)
