@@ -84,9 +84,10 @@ class FileBlocks:
         """Read block ``i``."""
         from vehclust_dask.cache import CACHE
 
-        return CACHE.of(self.file, i, lambda: self._load(i), lambda X: X.nbytes)
+        return CACHE.of(self.file, i, lambda: self.load(i), lambda X: X.nbytes)
 
-    def _load(self, i: int) -> np.ndarray:
+    def load(self, i: int) -> np.ndarray:
+        """Read block ``i`` and keep nothing."""
         span = self.grid.span(i)
         width, size = self.shape[1], np.dtype(self.dtype).itemsize
         with open(self.file, "rb") as stream:
