@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from vehclust_dask.kernels.distances import F32, F64, I64
 from vehclust_dask.kernels.jit import njit
+
+#: Columns whose sums are gathered side by side.
+TILE_COLUMNS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,39 +71,57 @@ def _finite_rows(X: Any, good: Any) -> int:
 
 
 @njit
-def _sums(X: Any, good: Any, low: Any, high: Any, total: Any, zeros: Any) -> None:
-    for i in range(X.shape[0]):
-        if not good[i]:
-            continue
-        for j in range(X.shape[1]):
-            x = X[i, j]
-            low[j] = x if x < low[j] else low[j]
-            high[j] = x if x > high[j] else high[j]
-            total[j] += np.float64(x)
-            zeros[j] += x == 0
+def _add_rows(
+    X: Any, good: Any, center: Any, low: Any, high: Any, total: Any, squares: Any, zeros: Any
+) -> None:
+    """Gather ranges, zeros, and sums and squares of the distances to a center, of the good rows.
 
-
-@njit
-def _squares(X: Any, good: Any, mean: Any, m2: Any) -> None:
-    for i in range(X.shape[0]):
-        if good[i]:
-            for j in range(X.shape[1]):
-                t = np.float64(X[i, j]) - mean[j]
-                m2[j] += t * t
+    Columns go by tiles, so that what is added up stays in the processor's nearest cache.
+    """
+    d = X.shape[1]
+    for first in range(0, d, TILE_COLUMNS):
+        last = min(first + TILE_COLUMNS, d)
+        for i in range(X.shape[0]):
+            if not good[i]:
+                continue
+            for j in range(first, last):
+                x = X[i, j]
+                low[j] = x if x < low[j] else low[j]
+                high[j] = x if x > high[j] else high[j]
+                zeros[j] += x == 0
+                t = np.float64(x) - center[j]
+                total[j] += t
+                squares[j] += t * t
 
 
 def column_stats(X: F32, row0: int = 0) -> ColumnStats:
-    """Return the statistics of a block whose first row has the number ``row0``."""
-    d = X.shape[1]
-    good = np.empty(len(X), np.bool_)
+    """Return the statistics of a block whose first row has the number ``row0``.
+
+    Sums are taken about the first good row: one pass, and what is lost to rounding is relative to
+    the spread of a column, not to how far it lies from zero.
+    """
+    n_rows = len(X)
+    good = np.ones(n_rows, np.bool_)
+    with np.errstate(invalid="ignore"):
+        stats = _stats_of(X, good, n_rows, 0)
+    if np.isfinite(stats.mean).all() and np.isfinite(stats.m2).all():
+        return stats
+    # Some value is infinite or no number: which rows hold one?
     n = _finite_rows(X, good)
+    found = _stats_of(X, good, n, int(good.argmax()))
+    return replace(found, bad_rows=row0 + np.flatnonzero(~good).astype(np.int64))
+
+
+def _stats_of(X: F32, good: NDArray[np.bool_], n: int, first: int) -> ColumnStats:
+    """Return the statistics of the ``n`` good rows of a block, of which ``first`` is one."""
+    d = X.shape[1]
+    center = X[first].astype(np.float64) if n else np.zeros(d)
     low, high = np.full(d, np.inf, np.float32), np.full(d, -np.inf, np.float32)
-    total, m2, zeros = np.zeros(d), np.zeros(d), np.zeros(d, np.int64)
-    _sums(X, good, low, high, total, zeros)
-    mean = total / max(n, 1)
-    _squares(X, good, mean, m2)
-    bad = row0 + np.flatnonzero(~good).astype(np.int64)
-    return ColumnStats(n, low, high, mean, m2, zeros, bad)
+    total, squares, zeros = np.zeros(d), np.zeros(d), np.zeros(d, np.int64)
+    _add_rows(X, good, center, low, high, total, squares, zeros)
+    count = max(n, 1)
+    m2 = np.maximum(squares - total * (total / count), 0.0)
+    return ColumnStats(n, low, high, center + total / count, m2, zeros, np.empty(0, np.int64))
 
 
 def merge_columns(a: ColumnStats, b: ColumnStats) -> ColumnStats:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vehclust_dask.kernels.columns import TILE_COLUMNS
 from vehclust_dask.kernels.distances import F32, F64, TINY32
 from vehclust_dask.kernels.jit import njit
 
@@ -56,12 +57,14 @@ def unit_rows(X: F32) -> F32:
 
 @njit
 def _sum_columns(X: Any, total: Any, low: Any, high: Any) -> None:
-    for i in range(X.shape[0]):
-        for j in range(X.shape[1]):
-            x = X[i, j]
-            total[j] += np.float64(x)
-            low[j] = x if x < low[j] else low[j]
-            high[j] = x if x > high[j] else high[j]
+    for first in range(0, X.shape[1], TILE_COLUMNS):
+        last = min(first + TILE_COLUMNS, X.shape[1])
+        for i in range(X.shape[0]):
+            for j in range(first, last):
+                x = X[i, j]
+                total[j] += np.float64(x)
+                low[j] = x if x < low[j] else low[j]
+                high[j] = x if x > high[j] else high[j]
 
 
 @njit
