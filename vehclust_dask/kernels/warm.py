@@ -6,9 +6,13 @@ import numpy as np
 
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
+from vehclust_dask.kernels.copies import Copies, hash_rows, spread
+from vehclust_dask.kernels.distances import F32
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
+from vehclust_dask.kernels.neighbours import between, merge, search, within
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
+from vehclust_dask.kernels.tiles import Frame
 
 
 def warm_kernels() -> None:
@@ -25,3 +29,17 @@ def warm_kernels() -> None:
     labels = assign(X, segments).labels
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
+    _warm_neighbours(X)
+
+
+def _warm_neighbours(X: F32) -> None:
+    for unit in (False, True):
+        frame = Frame.of(np.zeros(X.shape[1]), 8.0, unit)
+        left = frame.ready(X[:32], np.arange(32, dtype=np.int32))
+        right = frame.ready(X[32:], np.arange(32, 64, dtype=np.int32))
+        mine = within(left, 3)
+        ceiling = mine.ceiling(3)
+        mine = merge(mine, between(left, right, ceiling, ceiling, 3, frame.sq_scale)[0], 3)
+        search(left, right, ceiling, 3, frame.sq_scale)
+        hashes = hash_rows(left.exact)
+    spread(Copies.find(hashes), *mine.matrix(3), 3)
