@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans
+from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, Neighbours
 
 
 def excused(estimator: Any) -> dict[str, str]:
@@ -27,7 +27,8 @@ def excused(estimator: Any) -> dict[str, str]:
 
 
 @parametrize_with_checks(
-    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans()], expected_failed_checks=excused
+    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans(), Neighbours(3)],
+    expected_failed_checks=excused,
 )
 def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
@@ -39,6 +40,7 @@ def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
         PCA(3, max_components=5, scale="l2", solver="qr"),
         KMeans(3, init="k-means||", n_init=2, max_iter=7, tol=0.1, sample_size=9, random_state=4),
         KMeansSweep(range(3, 6), init={3: np.eye(3)}, n_init=2, max_iter=7, tol=0.1),
+        Neighbours(3, metric="cosine"),
         MiniBatchKMeans(3, batch_size=7, max_iter=2, window_bytes=1 << 20, random_state=None),
     ],
 )

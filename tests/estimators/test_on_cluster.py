@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tests.strategies import F32
 from tests.two_processes import FileBlocks, two_processes
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, daskml
+from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, Neighbours, daskml
 
 pytestmark = pytest.mark.cluster
 
@@ -48,6 +48,8 @@ def sweep_centers(model: KMeansSweep) -> NDArray[Any]:
         (KMeans(5, init="k-means||", n_init=2, max_iter=3), lambda m: m.cluster_centers_),
         (KMeansSweep([2, 3, 7], sample_size=400, n_init=2, max_iter=4), sweep_centers),
         (MiniBatchKMeans(5, batch_size=256, sample_size=400), lambda m: m.cluster_centers_),
+        (Neighbours(6), lambda m: np.hstack([m.indices_, m.sq_distances_])),
+        (Neighbours(6, metric="cosine"), lambda m: np.hstack([m.indices_, m.sq_distances_])),
     ],
     ids=lambda value: repr(value) if hasattr(value, "fit") else "",
 )
@@ -57,7 +59,9 @@ def test_fit__two_processes_give_the_same_bytes(
     rows: F32,
     estimator: Any,
     result: Callable[[Any], NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("vehclust_dask.budget.TILE_ROWS", 800)
     blocks = FileBlocks.of(tmp_path, rows, 400)
     alone = result(estimator.fit(blocks)).tobytes()
     with client.as_current():

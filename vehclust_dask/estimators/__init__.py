@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
+from vehclust_dask.estimators.neighbours import Neighbours
 from vehclust_dask.estimators.pca import PCA
 
-__all__ = ["PCA", "KMeans", "KMeansSweep", "MiniBatchKMeans"]
+__all__ = ["PCA", "KMeans", "KMeansSweep", "MiniBatchKMeans", "Neighbours"]
