@@ -7,12 +7,14 @@ import numpy as np
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
 from vehclust_dask.kernels.copies import Copies, hash_rows, spread
-from vehclust_dask.kernels.distances import F32
+from vehclust_dask.kernels.distances import F32, F64
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
+from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
 from vehclust_dask.kernels.neighbours import between, merge, search, within
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.kernels.tiles import Frame
+from vehclust_dask.kernels.ward import WardState, local_phase, rescan
 
 
 def warm_kernels() -> None:
@@ -30,16 +32,29 @@ def warm_kernels() -> None:
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
     _warm_neighbours(X)
+    _warm_ward(X.astype(np.float64))
 
 
 def _warm_neighbours(X: F32) -> None:
+    half = len(X) // 2
     for unit in (False, True):
         frame = Frame.of(np.zeros(X.shape[1]), 8.0, unit)
-        left = frame.ready(X[:32], np.arange(32, dtype=np.int32))
-        right = frame.ready(X[32:], np.arange(32, 64, dtype=np.int32))
+        left = frame.ready(X[:half], np.arange(half, dtype=np.int32))
+        right = frame.ready(X[half:], np.arange(half, len(X), dtype=np.int32))
         mine = within(left, 3)
         ceiling = mine.ceiling(3)
-        mine = merge(mine, between(left, right, ceiling, ceiling, 3, frame.sq_scale)[0], 3)
+        merge(mine, between(left, right, ceiling, ceiling, 3, frame.sq_scale)[0], 3)
         search(left, right, ceiling, 3, frame.sq_scale)
-        hashes = hash_rows(left.exact)
-    spread(Copies.find(hashes), *mine.matrix(3), 3)
+        copies = Copies.find(hash_rows(left.exact))
+    spread(copies, *mine.matrix(3), 3)
+
+
+def _warm_ward(rows: F64) -> None:
+    near = np.full((len(rows), 1), len(rows) - 1, np.int32)
+    near[-1] = 0
+    state = WardState.start(rows, np.ones(len(rows)), near, np.zeros(near.shape))
+    uncertain = np.zeros(len(rows), np.bool_)
+    while state.n_clusters > 1:
+        local_phase(state, uncertain)
+        rescan(state, np.flatnonzero(uncertain), Frame.of(np.zeros(rows.shape[1]), 8.0))
+    cut_linkage(linkage_of(state.merged, state.at), 3)

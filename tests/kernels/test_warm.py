@@ -1,0 +1,24 @@
+"""What is compiled beforehand."""
+
+from __future__ import annotations
+
+from vehclust_dask.kernels import copies, linkage, neighbours, tiles, ward
+from vehclust_dask.kernels.warm import warm_kernels
+
+
+def test_warm_kernels__compiles_what_tasks_call() -> None:
+    warm_kernels()
+    for kernel in (
+        tiles.scan_tile,
+        neighbours._decide,
+        neighbours._merge_lists,
+        neighbours._search_tile,
+        copies._hash_words,
+        copies._spread,
+        ward.local_phase,
+        ward._scan_costs,
+        ward._take_lists,
+        linkage._number,
+        linkage._cut,
+    ):
+        assert kernel.signatures, f"{kernel.__name__} would be compiled by every worker"  # type: ignore[attr-defined]
