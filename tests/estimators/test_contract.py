@@ -11,11 +11,17 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, Neighbours
+from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, Neighbours, Ward
 
 
 def excused(estimator: Any) -> dict[str, str]:
     """Return the checks an estimator may fail, and why."""
+    if isinstance(estimator, Ward):
+        return {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "a row of weight zero has no place in a tree and is refused"
+            )
+        }
     if not isinstance(estimator, PCA):
         return {}
     return {
@@ -27,7 +33,7 @@ def excused(estimator: Any) -> dict[str, str]:
 
 
 @parametrize_with_checks(
-    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans(), Neighbours(3)],
+    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans(), Neighbours(3), Ward()],
     expected_failed_checks=excused,
 )
 def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
@@ -41,6 +47,7 @@ def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
         KMeans(3, init="k-means||", n_init=2, max_iter=7, tol=0.1, sample_size=9, random_state=4),
         KMeansSweep(range(3, 6), init={3: np.eye(3)}, n_init=2, max_iter=7, tol=0.1),
         Neighbours(3, metric="cosine"),
+        Ward(3, n_neighbors=5),
         MiniBatchKMeans(3, batch_size=7, max_iter=2, window_bytes=1 << 20, random_state=None),
     ],
 )

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from tests.strategies import F32
 from tests.two_processes import FileBlocks, two_processes
-from vehclust_dask.estimators import PCA, KMeans, KMeansSweep, MiniBatchKMeans, Neighbours, daskml
+from vehclust_dask.estimators import (
+    PCA,
+    KMeans,
+    KMeansSweep,
+    MiniBatchKMeans,
+    Neighbours,
+    Ward,
+    daskml,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -49,6 +57,10 @@ def sweep_centers(model: KMeansSweep) -> NDArray[Any]:
         (KMeansSweep([2, 3, 7], sample_size=400, n_init=2, max_iter=4), sweep_centers),
         (MiniBatchKMeans(5, batch_size=256, sample_size=400), lambda m: m.cluster_centers_),
         (Neighbours(6), lambda m: np.hstack([m.indices_, m.sq_distances_])),
+        (
+            Ward(3, n_neighbors=8),
+            lambda m: np.concatenate([m.linkage_.ravel(), m.centers(4).ravel()]),
+        ),
         (Neighbours(6, metric="cosine"), lambda m: np.hstack([m.indices_, m.sq_distances_])),
     ],
     ids=lambda value: repr(value) if hasattr(value, "fit") else "",

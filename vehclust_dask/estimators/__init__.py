@@ -6,5 +6,6 @@ from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
 from vehclust_dask.estimators.neighbours import Neighbours
 from vehclust_dask.estimators.pca import PCA
+from vehclust_dask.estimators.ward import Ward
 
-__all__ = ["PCA", "KMeans", "KMeansSweep", "MiniBatchKMeans", "Neighbours"]
+__all__ = ["PCA", "KMeans", "KMeansSweep", "MiniBatchKMeans", "Neighbours", "Ward"]
