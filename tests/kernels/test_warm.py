@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from vehclust_dask.kernels import copies, linkage, neighbours, tiles, ward
-from vehclust_dask.kernels.warm import warm_kernels
+from vehclust_dask.kernels.warm import warm_tiles
 
 
-def test_warm_kernels__compiles_what_tasks_call() -> None:
-    warm_kernels()
+def test_warm_tiles__compiles_what_tasks_call() -> None:
+    warm_tiles()
     for kernel in (
         tiles.scan_tile,
         neighbours._decide,

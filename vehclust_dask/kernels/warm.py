@@ -18,7 +18,7 @@ from vehclust_dask.kernels.ward import WardState, local_phase, rescan
 
 
 def warm_kernels() -> None:
-    """Call each kernel with the types that blocks have."""
+    """Call each kernel of k-means and scores with the types that blocks have."""
     rng = np.random.default_rng(0)
     X = rng.standard_normal((64, 9)).astype(np.float32)
     X.flags.writeable = False
@@ -31,6 +31,12 @@ def warm_kernels() -> None:
     labels = assign(X, segments).labels
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
+
+
+def warm_tiles() -> None:
+    """Call each kernel of neighbours and Ward; apart, since it takes as long as all others together."""
+    X = np.random.default_rng(0).standard_normal((64, 9)).astype(np.float32)
+    X.flags.writeable = False
     _warm_neighbours(X)
     _warm_ward(X.astype(np.float64))
 
