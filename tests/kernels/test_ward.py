@@ -11,8 +11,9 @@ from scipy.spatial.distance import cdist
 
 from tests.strategies import F32, F64
 from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
+from vehclust_dask.kernels.rescan import rescan
 from vehclust_dask.kernels.tiles import Frame
-from vehclust_dask.kernels.ward import WardState, local_phase, rescan
+from vehclust_dask.kernels.ward import WardState, local_phase
 
 
 def start(X: F64, m: int, weights: F64 | None = None) -> WardState:

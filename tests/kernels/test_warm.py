@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vehclust_dask.kernels import copies, linkage, neighbours, tiles, ward
+from vehclust_dask.kernels import copies, linkage, neighbours, rescan, tiles, ward
 from vehclust_dask.kernels.warm import warm_tiles
 
 
@@ -16,8 +16,8 @@ def test_warm_tiles__compiles_what_tasks_call() -> None:
         copies._hash_words,
         copies._spread,
         ward.local_phase,
-        ward._scan_costs,
-        ward._take_lists,
+        rescan._scan_costs,
+        rescan._take_lists,
         linkage._number,
         linkage._cut,
     ):

@@ -18,8 +18,9 @@ from vehclust_dask.estimators.doors import check_count, rows_in
 from vehclust_dask.estimators.neighbours import Known, Lists, distinct_lists
 from vehclust_dask.kernels.copies import Copies
 from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
+from vehclust_dask.kernels.rescan import rescan
 from vehclust_dask.kernels.tiles import Frame
-from vehclust_dask.kernels.ward import WardState, local_phase, rescan
+from vehclust_dask.kernels.ward import WardState, local_phase
 from vehclust_dask.records import Blocks, Span
 from vehclust_dask.tasks import one_thread
 

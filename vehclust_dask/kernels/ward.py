@@ -7,7 +7,7 @@ scipy's height. Ward is reducible: clusters that are each other's nearest may me
 Every cluster has a list of some others with their costs and a *bound*: no cluster outside the list
 costs less. Its nearest is certain where the list's smallest cost does not exceed the bound. The
 local phase follows chains of certain nearest neighbours and merges what is reciprocal; it stops at
-clusters whose nearest is uncertain, and these are compared with all others (`rescan`).
+clusters whose nearest is uncertain, and these are compared with all others (`kernels.rescan`).
 
 Merges elsewhere never break a bound: a merged cluster costs no less than the nearer of its parts.
 """
@@ -17,17 +17,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vehclust_dask.kernels.distances import F32, F64, I32, I64, U32, sq_distance
+from vehclust_dask.kernels.distances import F64, I32, I64, sq_distance
 from vehclust_dask.kernels.jit import njit
-from vehclust_dask.kernels.neighbours import insert, sort_entries
-from vehclust_dask.kernels.tiles import SLACK, TILE_WIDTH, Frame, Shortlists, shorten, tiles
-
-#: Clusters are compared with so many others at a time.
-CHUNK = 1 << 14
-#: And so many of them side by side.
-QUERIES = 1 << 12
+from vehclust_dask.kernels.neighbours import sort_entries
 
 
 class WardState(NamedTuple):
@@ -120,7 +113,8 @@ class WardState(NamedTuple):
 
 
 @njit
-def _cost(s: Any, t: Any, a: Any, b: Any) -> float:
+def merge_cost(s: Any, t: Any, a: Any, b: Any) -> float:
+    """Return the cost of merging clusters of weights s, t and centers a, b."""
     return (2.0 * s * t / (s + t)) * sq_distance(a, b)
 
 
@@ -129,7 +123,7 @@ def _first_costs(centers: Any, weights: Any, near: Any, cost: Any) -> None:
     for i in range(near.shape[0]):
         for e in range(near.shape[1]):
             j = near[i, e]
-            cost[i, e] = _cost(weights[i], weights[j], centers[i], centers[j])
+            cost[i, e] = merge_cost(weights[i], weights[j], centers[i], centers[j])
 
 
 @njit
@@ -156,7 +150,9 @@ def _refresh(state: Any, a: int, seen: Any, token: int) -> None:
             if seen[node] == token:
                 continue
             b = state.slot[node]
-            cost = _cost(state.weights[a], state.weights[b], state.centers[a], state.centers[b])
+            cost = merge_cost(
+                state.weights[a], state.weights[b], state.centers[a], state.centers[b]
+            )
         elif seen[node] == token:
             continue
         seen[node] = token
@@ -178,7 +174,7 @@ def _nearest(state: Any, a: int, before: int) -> tuple[int, float]:
         if cost < best or (cost == best and node < best_node):
             best, best_node = cost, node
     if before >= 0:
-        cost = _cost(
+        cost = merge_cost(
             state.weights[a], state.weights[before], state.centers[a], state.centers[before]
         )
         if cost <= best:
@@ -213,7 +209,7 @@ def _merge(
             seen[node] = token
             c = state.slot[node]
             nodes[found] = node
-            costs[found] = _cost(s + t, state.weights[c], state.centers[a], state.centers[c])
+            costs[found] = merge_cost(s + t, state.weights[c], state.centers[a], state.centers[c])
             found += 1
     sort_entries(costs, nodes, found)
     m = state.near.shape[1]
@@ -290,148 +286,3 @@ def local_phase(state: Any, uncertain: Any) -> None:
                 else:
                     chain[length] = b
                     length += 1
-
-
-@njit
-def _scan_costs(
-    P: Any,
-    norms_q: Any,
-    norms_x: Any,
-    weights_q: Any,
-    weights_x: Any,
-    q0: int,
-    x0: int,
-    lists: Any,
-    keep: int,
-    mask: Any,
-    words: Any,
-) -> None:
-    """Add to the rows' lists the columns of a tile whose lower bound of the cost is small."""
-    width = P.shape[1]
-    bound, at, filled, limits = lists.bound, lists.at, lists.filled, lists.limit
-    room = bound.shape[1]
-    scratch = np.empty(room, np.float32)
-    costs = np.empty(width, np.float32)
-    n_words = (width + 7) // 8
-    shave = np.float32(8 * U32)
-    for j in range(width, 8 * n_words):
-        mask[j] = False
-    for r in range(P.shape[0]):
-        i = q0 + r
-        norm, s, limit = norms_q[r], weights_q[r], limits[i]
-        twice = np.float32(2) * s
-        for j in range(width):
-            t = weights_x[j]
-            v = ((P[r, j] + norms_x[j]) + norm) * (twice * t / (s + t))
-            v -= np.abs(v) * shave
-            costs[j] = v
-            mask[j] = v < limit
-        for w in range(n_words):
-            if words[w] == 0:
-                continue
-            for j in range(8 * w, 8 * w + 8):
-                if mask[j] and costs[j] < limits[i]:
-                    e = filled[i]
-                    bound[i, e] = costs[j]
-                    at[i, e] = x0 + j
-                    filled[i] = e + 1
-                    if e + 1 == room:
-                        shorten(lists, i, keep, scratch)
-
-
-@njit
-def _take_lists(state: Any, slots: Any, standing: Any, lists: Any, keep: int, scale: float) -> None:
-    """Measure the short lists in float64 and make them the clusters' lists, with their bounds."""
-    m = state.near.shape[1]
-    room = lists.bound.shape[1]
-    scratch = np.empty(room, np.float32)
-    costs, nodes = np.empty(room), np.empty(room, np.int32)
-    for q in range(slots.shape[0]):
-        a = slots[q]
-        if lists.filled[q] > keep:
-            shorten(lists, q, keep, scratch)
-        found = 0
-        for e in range(lists.filled[q]):
-            b = standing[lists.at[q, e]]
-            if b != a:
-                nodes[found] = state.node[b]
-                costs[found] = _cost(
-                    state.weights[a], state.weights[b], state.centers[a], state.centers[b]
-                )
-                found += 1
-        sort_entries(costs, nodes, found)
-        bound = np.float64(lists.dropped[q]) / scale
-        if found > m:
-            bound = min(bound, costs[m])
-        state.filled[a] = min(found, m)
-        state.bound[a] = bound
-        for e in range(state.filled[a]):
-            state.near[a, e] = nodes[e]
-            state.cost[a, e] = costs[e]
-        if state.filled[a] == 0 or costs[0] > bound:
-            _measure_all(state, a, standing)
-
-
-@njit
-def _measure_all(state: Any, a: int, standing: Any) -> None:
-    """Compare a cluster with all others in float64: what float32 cannot tell apart, this can."""
-    m = state.near.shape[1]
-    costs, nodes = np.empty(m + 1), np.empty(m + 1, np.int32)
-    found = 0
-    for p in range(standing.shape[0]):
-        b = standing[p]
-        if b != a:
-            cost = _cost(state.weights[a], state.weights[b], state.centers[a], state.centers[b])
-            found = insert(costs, nodes, found, cost, state.node[b])
-    state.bound[a] = costs[m] if found > m else np.inf
-    state.filled[a] = min(found, m)
-    for e in range(state.filled[a]):
-        state.near[a, e] = nodes[e]
-        state.cost[a, e] = costs[e]
-
-
-def rescan(state: WardState, slots: NDArray[np.integer[Any]], frame: Frame) -> None:
-    """Compare clusters with all that stand: new lists and bounds, each nearest cluster certain.
-
-    O(len(slots) * n_clusters * n_features) time.
-
-    Parameters
-    ----------
-    state : WardState
-    slots : ndarray of shape (n_slots,), int
-    frame : Frame
-        Whose scale brings every center to values of at most one.
-    """
-    standing = np.flatnonzero(state.node >= 0).astype(np.int32)
-    keep = state.near.shape[1] + SLACK
-    for first in range(0, len(slots), QUERIES):
-        chosen = slots[first : first + QUERIES].astype(np.int32)
-        lists = Shortlists.fresh(len(chosen), keep)
-        for start in range(0, len(standing), CHUNK):
-            _scan_chunk(state, chosen, standing[start : start + CHUNK], start, lists, keep, frame)
-        _take_lists(state, chosen, standing, lists, keep, frame.sq_scale)
-
-
-def _scan_chunk(
-    state: WardState,
-    chosen: I32,
-    others: I32,
-    start: int,
-    lists: Shortlists,
-    keep: int,
-    frame: Frame,
-) -> None:
-    queries = frame.ready(state.centers[chosen], chosen)
-    columns = frame.ready(state.centers[others], others)
-    weights_q, weights_x = _as32(state.weights[chosen]), _as32(state.weights[others])
-    mask = np.zeros(TILE_WIDTH, np.bool_)
-    words = mask.view(np.uint64)
-    for r, c, P in tiles(queries.tile, columns.tile):
-        _scan_costs(
-            P, queries.norms[r], columns.norms[c], weights_q[r], weights_x[c],
-            r.start, start + c.start, lists, keep, mask, words,
-        )  # fmt: skip
-
-
-def _as32(values: F64) -> F32:
-    return values.astype(np.float32)

@@ -11,10 +11,11 @@ from vehclust_dask.kernels.distances import F32, F64
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
 from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
 from vehclust_dask.kernels.neighbours import between, merge, search, within
+from vehclust_dask.kernels.rescan import rescan
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.kernels.tiles import Frame
-from vehclust_dask.kernels.ward import WardState, local_phase, rescan
+from vehclust_dask.kernels.ward import WardState, local_phase
 
 
 def warm_kernels() -> None:
