@@ -34,6 +34,7 @@ from vehclust_dask.blocks import (
     listening,
     map_rows,
     reduce_rows,
+    reduce_tiles,
     solo,
     solos,
     take_rows,
@@ -42,8 +43,8 @@ from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import BadInput, VehclustError
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.kernels.moments import MomentsPass
-from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
-from vehclust_dask.tasks import PrepareWorker, fold_chunk
+from vehclust_dask.records import ArrayBlocks, Blocks, Group, RowGrid, Span, tile_rounds
+from vehclust_dask.tasks import PrepareWorker, fold_chunk, group_rows
 
 # Workers are processes of their own and cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -279,6 +280,158 @@ def test_reduce_rows__leaves_that_are_merged_are_let_go(
     assert len(blocks.grid.leaves()) == 22
     # The reduction itself, and the leaves at the ends of the tree.
     assert kept[-1] <= 4, "large summaries would fill the workers' memory"
+
+
+@dataclass(frozen=True)
+class PairSums:
+    """Sum of a function of all pairs per row, in float32: another order of merges gives other bits.
+
+    A summary also counts the rows each row has met, and the largest hint it was given.
+    """
+
+    marker: str = ""
+    error: Exception | None = None
+
+    def within(self, X: F32, group: Group) -> NDArray[Any]:
+        return self._met(X, X, 0.0)
+
+    def hint(self, summary: NDArray[Any], group: Group) -> float:
+        return float(summary[1].max())
+
+    def between(
+        self, left: tuple[F32, Group, float], right: tuple[F32, Group, float]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.error is not None and left[1].number == 1:
+            raise self.error
+        if self.marker and not Path(self.marker).exists():
+            Path(self.marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._met(left[0], right[0], left[2]), self._met(right[0], left[0], right[2])
+
+    def _met(self, X: F32, others: F32, hint: float) -> NDArray[Any]:
+        sums = (X[:, None] * others).sum(axis=(1, 2))
+        return np.stack([sums, np.full(len(X), len(others)), np.full(len(X), hint)])
+
+    def merge(self, left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+        return np.stack([*(left[:2] + right[:2]), np.maximum(left[2], right[2])])
+
+    def finish(self, summary: NDArray[Any], group: Group) -> tuple[int, NDArray[Any]]:
+        return group.row0, summary
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vehclust_dask.budget.TILE_ROWS", 64)
+
+
+@given(st.integers(0, 40))
+def test_tile_rounds__pair_every_two_groups_once(n: int) -> None:
+    rounds = tile_rounds(n)
+    pairs = [tuple(sorted(pair)) for pairs in rounds for pair in pairs]
+    assert len(set(pairs)) == len(pairs) == n * (n - 1) // 2
+    for pairs_of_round in rounds[:-1]:
+        assert (np.bincount(np.ravel(pairs_of_round), minlength=n) == 2).all()
+
+
+def test_groups__cover_every_row_once_in_order(small_groups: None) -> None:
+    for part_rows, block_rows in [((700,), 16), ((700,), 128), ((5, 300, 64, 1), 100), ((9,), 64)]:
+        grid = RowGrid(part_rows, block_rows)
+        numbers = np.arange(grid.n_rows)[:, None].astype(np.float32)
+        blocks = _Cut(numbers, grid)
+        groups = grid.groups()
+        assert [g.number for g in groups] == list(range(len(groups)))
+        assert max(g.n_rows for g in groups) <= 64
+        read = [group_rows(blocks, group) for group in groups]
+        assert [r[0, 0] for r in read] == [g.row0 for g in groups]
+        np.testing.assert_array_equal(np.concatenate(read), numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    X: F32
+    grid: RowGrid
+    n_features: int = 1
+
+    def read(self, i: int) -> F32:
+        span = self.grid.span(i)
+        return self.X[span.row0 : span.row0 + span.n_rows]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("block_rows", [700, 100, 16])
+def test_reduce_tiles__two_processes_give_the_same_bytes(
+    client: Client, tmp_path: Path, rows: F32, block_rows: int, small_groups: None
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, block_rows)
+    alone = reduce_tiles(blocks, PairSums(), name="pairs")
+    with client.as_current():
+        together = reduce_tiles(blocks, PairSums(), name="pairs")
+    assert [row0 for row0, _ in alone] == [g.row0 for g in blocks.grid.groups()]
+    met = np.concatenate([summary for _, summary in alone], axis=1)
+    assert (met[1] == 700).all()
+    assert (met[2] >= 64).all()
+    assert met.tobytes() == np.concatenate([s for _, s in together], axis=1).tobytes()
+
+
+@pytest.mark.cluster
+def test_reduce_tiles__of_a_dask_array_is_that_of_blocks(
+    client: Client, rows: F32, small_groups: None
+) -> None:
+    lazy = as_blocks(da.from_array(rows, chunks=(100, 6)))
+    wanted = reduce_tiles(ArrayBlocks.of(rows), PairSums(), name="pairs")
+    with client.as_current():
+        found = reduce_tiles(lazy, PairSums(), name="pairs")
+    for (_, a), (_, b) in zip(wanted, found, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.cluster
+def test_reduce_tiles__a_killed_worker_changes_nothing(
+    client: Client, tmp_path: Path, rows: F32, small_groups: None
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 64)
+    wanted = reduce_tiles(blocks, PairSums(), name="pairs")
+    marker = tmp_path / "killed"
+    with client.as_current():
+        found = reduce_tiles(blocks, PairSums(marker=str(marker)), name="pairs")
+    assert marker.exists()
+    assert [s.tobytes() for _, s in found] == [s.tobytes() for _, s in wanted]
+    client.wait_for_workers(2, timeout=30)
+
+
+@pytest.mark.cluster
+def test_reduce_tiles__a_vehclust_error_arrives_as_itself(
+    client: Client, tmp_path: Path, rows: F32, small_groups: None
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 64)
+    failing = PairSums(error=BadInput("row 70 is empty"))
+    with pytest.raises(BadInput, match=r"^row 70 is empty$"):
+        reduce_tiles(blocks, failing, name="pairs")
+    with client.as_current(), pytest.raises(BadInput, match=r"^row 70 is empty$"):
+        reduce_tiles(blocks, failing, name="pairs")
+
+
+@pytest.mark.cluster
+def test_reduce_tiles__tiles_under_way_are_few_and_counted(
+    client: Client, tmp_path: Path, rows: F32, small_groups: None
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows[:, :1], 16)
+    heard: list[Progress] = []
+    held: list[int] = []
+
+    def listen(progress: Progress) -> None:
+        heard.append(progress)
+        if progress.done % 20 == 0:
+            keys = {str(k) for kept in client.has_what().values() for k in kept}
+            held.append(len([k for k in keys if k.startswith("few-tile")]))
+
+    with listening(listen):
+        reduce_tiles(blocks, PairSums(), name="few")
+        with client.as_current():
+            reduce_tiles(blocks, PairSums(), name="few")
+    total = 11 + 11 * 10 // 2
+    assert [(p.done, p.total) for p in heard] == 2 * [(i + 1, total) for i in range(total)]
+    assert max(held) <= 16, "as many as the window of four threads"
 
 
 def scaled(i: int, span: Span, blocks: Blocks, factor: float) -> tuple[int, int, F32]:

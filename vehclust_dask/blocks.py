@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from vehclust_dask import budget, tasks
 from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import VehclustError
-from vehclust_dask.records import ArrayBlocks, Blocks, RowGrid, Span
-from vehclust_dask.tasks import Reduction, Refusal
+from vehclust_dask.records import ArrayBlocks, Blocks, Group, RowGrid, Span, tile_rounds
+from vehclust_dask.tasks import Reduction, Refusal, TileReduction
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -368,6 +368,154 @@ def _map_on(
         for i, span in itertools.islice(waiting, 1):
             order.add(submit(i, span))
     return [results[i] for i in range(grid.n_blocks)]
+
+
+def reduce_tiles(blocks: Blocks, reduction: TileReduction[S], *, name: str) -> list[Any]:
+    """Compare every group of rows with itself and every other; return what each group's rows learnt.
+
+    Tiles go by rounds (`records.tile_rounds`), and a group merges what it learns in the order of its
+    tiles: a function of the grid alone. Tiles whose summaries are not merged yet are as many as
+    keep the workers busy; otherwise a summary per group is held.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    reduction : TileReduction
+    name : str
+        Of the step, as the dashboard shows it.
+
+    Returns
+    -------
+    list
+        What `TileReduction.finish` returned for every group of ``blocks.grid.groups()``, in order.
+    """
+    client = client_for(blocks)
+    groups = blocks.grid.groups()
+    rounds = tile_rounds(len(groups))
+    if client is not None:
+        return _TilesOn(client, blocks, groups, reduction, name).run(rounds)
+    total = len(groups) + sum(len(pairs) for pairs in rounds)
+    states = []
+    for group in groups:
+        states.append(tasks.tile_within(reduction, blocks, group))
+        _tell(name, len(states), total)
+    done, hints = len(groups), list[Any]()
+    for number, pairs in enumerate(rounds, start=1):
+        if _hints_due(number):
+            hints = [reduction.hint(*both) for both in zip(states, groups, strict=True)]
+        for i, j in pairs:
+            left, right = (blocks, groups[i], hints[i]), (blocks, groups[j], hints[j])
+            of_left, of_right = tasks.tile_between(reduction, left, right)
+            states[i] = reduction.merge(states[i], of_left)
+            states[j] = reduction.merge(states[j], of_right)
+            done += 1
+            _tell(name, done, total)
+    return [reduction.finish(*both) for both in zip(states, groups, strict=True)]
+
+
+def _hints_due(number: int) -> bool:
+    """Say whether hints are taken before this round: 1, 2, 4, ..., so that few tiles wait for others."""
+    return number & (number - 1) == 0
+
+
+class _TilesOn:
+    """The tiles of one call on a cluster."""
+
+    def __init__(
+        self,
+        client: Any,
+        blocks: Blocks,
+        groups: tuple[Group, ...],
+        reduction: TileReduction[Any],
+        name: str,
+    ) -> None:
+        self.client, self.blocks, self.groups, self.name = client, blocks, groups, name
+        self.call = next(_calls)
+        self.numbers = itertools.count()
+        self.held = client.submit(tasks.hold, reduction, key=f"{name}-args-{self.call}")
+        self.window = 4 * max(1, sum(client.nthreads().values()))
+
+    def submit(self, task: Callable[..., Any], *args: Any, what: str) -> Any:
+        """Submit a task of this call."""
+        key = f"{self.name}-{what}-{self.call}-{next(self.numbers)}"
+        return self.client.submit(task, self.held, *args, key=key, retries=RETRIES)
+
+    def source(self, group: Group) -> Any:
+        """Return what a task reads a group from."""
+        if isinstance(self.blocks, DaskBlocks):
+            chunks = self.blocks.futures(self.client)
+            return [chunks[i] for i in group.blocks]
+        return self.blocks
+
+    def run(self, rounds: list[list[tuple[int, int]]]) -> list[Any]:
+        """Submit tiles and merges, so many at a time; return the groups' results."""
+        states = [
+            self.submit(tasks.within_task, self.source(g), g, what="within") for g in self.groups
+        ]
+        total = len(states) + sum(len(pairs) for pairs in rounds)
+        flow = _Flow(list(states), self.window, self.name, total)
+        hints: list[Any] = []
+        for number, pairs in enumerate(rounds, start=1):
+            if _hints_due(number):
+                both = zip(states, self.groups, strict=True)
+                hints = [self.submit(tasks.hint_task, s, g, what="hint") for s, g in both]
+            for i, j in pairs:
+                flow.wait_for_room()
+                both_groups = self.groups[i], self.groups[j]
+                sources = [self.source(group) for group in both_groups]
+                args = sources, both_groups, hints[i], hints[j]
+                pair = self.submit(tasks.between_task, *args, what="tile")
+                states[i] = self.submit(tasks.merge_tile_task, states[i], pair, 0, what="merge")
+                states[j] = self.submit(tasks.merge_tile_task, states[j], pair, 1, what="merge")
+                flow.add(states[i], states[j])
+        flow.drain()
+        both = zip(states, self.groups, strict=True)
+        finished = [self.submit(tasks.finish_task, s, g, what="finish") for s, g in both]
+        del states
+        return [_result(future, self.name) for future in finished]
+
+
+class _Flow:
+    """Count tiles that are under way; let new ones in when others are merged on both sides."""
+
+    def __init__(self, first: list[Any], window: int, name: str, total: int) -> None:
+        from distributed import as_completed
+
+        self._order = as_completed(first)
+        self._tile = {future.key: n for n, future in enumerate(first)}
+        self._left = dict.fromkeys(range(len(first)), 1)
+        self._window, self._name, self._total = window, name, total
+        self._submitted = len(first)
+        self._done = 0
+
+    def add(self, *merged: Any) -> None:
+        """Follow a tile until its merges are done."""
+        for future in merged:
+            self._tile[future.key] = self._submitted
+            self._order.add(future)
+        self._left[self._submitted] = len(merged)
+        self._submitted += 1
+
+    def wait_for_room(self) -> None:
+        """Return when another tile may be submitted."""
+        while self._submitted - self._done >= self._window:
+            self._next()
+
+    def drain(self) -> None:
+        """Return when every tile is merged."""
+        while self._done < self._submitted:
+            self._next()
+
+    def _next(self) -> None:
+        future = next(self._order)
+        if future.status == "error":
+            _result(future, self._name)
+        tile = self._tile.pop(future.key)
+        self._left[tile] -= 1
+        if self._left[tile] == 0:
+            del self._left[tile]
+            self._done += 1
+            _tell(self._name, self._done, self._total)
 
 
 def solo(task: Callable[..., R], *args: Any, name: str, on: Blocks | None = None) -> R:

@@ -12,6 +12,8 @@ MAX_BLOCK_ROWS = 1 << 16
 MAX_LEAF_BLOCKS = 16
 #: Up to this many leaves are made before leaves grow.
 FEW_LEAVES = 32
+#: A group of rows that meets another in one tile task holds about as many: the task takes a second.
+TILE_ROWS = 1 << 14
 #: Summaries are merged this many at a time.
 MERGE_FAN_IN = 8
 

@@ -29,6 +29,19 @@ class Span(NamedTuple):
         return self.stop - self.start
 
 
+class Group(NamedTuple):
+    """One side of the tiles: consecutive blocks, or a piece of one, of about `budget.TILE_ROWS` rows.
+
+    The rows are ``[row0, row0 + n_rows)`` of the whole; ``skip`` rows of the first block come before.
+    """
+
+    number: int
+    blocks: range
+    skip: int
+    row0: int
+    n_rows: int
+
+
 @dataclass(frozen=True)
 class RowGrid:
     """How rows are cut into blocks and blocks into leaves; fixed once, stored with the data.
@@ -89,6 +102,34 @@ class RowGrid:
         """Return the blocks of every leaf, in order: a function of the number of blocks alone."""
         step = budget.leaf_blocks(self.n_blocks)
         return tuple(range(i, min(i + step, self.n_blocks)) for i in range(0, self.n_blocks, step))
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return the groups that tiles are made of, in order: a function of the grid alone."""
+        groups: list[Group] = []
+        for span in self.spans():
+            last = groups[-1] if groups else None
+            if last is not None and last.n_rows + span.n_rows <= budget.TILE_ROWS:
+                blocks = range(last.blocks.start, span.block + 1)
+                groups[-1] = last._replace(blocks=blocks, n_rows=last.n_rows + span.n_rows)
+                continue
+            for skip in range(0, span.n_rows, budget.TILE_ROWS):
+                rows = min(budget.TILE_ROWS, span.n_rows - skip)
+                block = range(span.block, span.block + 1)
+                groups.append(Group(len(groups), block, skip, span.row0 + skip, rows))
+        return tuple(groups)
+
+
+def tile_rounds(n_groups: int) -> list[list[tuple[int, int]]]:
+    """Return every pair of different groups once, in rounds that each group takes part in twice.
+
+    Round k pairs the groups that lie k apart on a ring: work spreads evenly, and after a few rounds
+    every group has met a fair share of all rows.
+    """
+    rounds = []
+    for k in range(1, n_groups // 2 + 1):
+        n = k if 2 * k == n_groups else n_groups
+        rounds.append([(i, (i + k) % n_groups) for i in range(n)])
+    return rounds
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import VehclustError
-from vehclust_dask.records import Blocks, Span
+from vehclust_dask.records import Blocks, Group, Span
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -40,6 +40,39 @@ class Reduction(Protocol[S]):
 
     def merge(self, left: S, right: S) -> S:
         """Merge the summaries of neighbouring rows, the earlier rows first."""
+        ...
+
+
+class TileReduction(Protocol[S]):
+    """A reduction over pairs of rows as data: compare groups, merge what each row learns.
+
+    A group first meets itself. What it then knows is a *hint* for the tiles that follow (a ceiling
+    of the distances of interest, say), taken again after 1, 2, 4, ... rounds. A hint may change how
+    much a summary holds, never what the last one says.
+    """
+
+    def within(self, X: NDArray[np.float32], group: Group) -> S:
+        """Compare the rows of a group with each other."""
+        ...
+
+    def hint(self, summary: S, group: Group) -> Any:
+        """Return what later tiles of the group should know; small."""
+        ...
+
+    def between(
+        self,
+        left: tuple[NDArray[np.float32], Group, Any],
+        right: tuple[NDArray[np.float32], Group, Any],
+    ) -> tuple[S, S]:
+        """Compare two groups, each given as rows, group and hint; return a summary for either."""
+        ...
+
+    def merge(self, left: S, right: S) -> S:
+        """Merge what a group learnt from earlier tiles and from a later one."""
+        ...
+
+    def finish(self, summary: S, group: Group) -> Any:
+        """Return the result of a group, or write it and return what is worth telling."""
         ...
 
 
@@ -151,6 +184,78 @@ def call_alone(task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any,
     """Call a function that has no block of its own."""
     with one_thread():
         return task(*shared, *call)
+
+
+def group_rows(source: Any, group: Group) -> NDArray[np.float32]:
+    """Read the rows of a group from its blocks, or from the chunks of a Dask array."""
+    if isinstance(source, list):
+        parts = [np.ascontiguousarray(chunk, dtype=np.float32) for chunk in source]
+    else:
+        parts = [source.read(i) for i in group.blocks]
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return rows[group.skip : group.skip + group.n_rows]
+
+
+def tile_within(reduction: TileReduction[S], source: Any, group: Group) -> S:
+    """Compare a group with itself."""
+    with one_thread():
+        return reduction.within(group_rows(source, group), group)
+
+
+def tile_between(
+    reduction: TileReduction[S], left: tuple[Any, Group, Any], right: tuple[Any, Group, Any]
+) -> tuple[S, S]:
+    """Compare two groups."""
+    with one_thread():
+        return reduction.between(
+            (group_rows(left[0], left[1]), left[1], left[2]),
+            (group_rows(right[0], right[1]), right[1], right[2]),
+        )
+
+
+def first_refusal(*values: Any) -> Refusal | None:
+    """Return the first refusal among the values, if any."""
+    return next((value for value in values if isinstance(value, Refusal)), None)
+
+
+@as_refusal
+def within_task(reduction: TileReduction[S], source: Any, group: Group) -> S:
+    """Compare a group with itself, as a task."""
+    return tile_within(reduction, source, group)
+
+
+@as_refusal
+def hint_task(reduction: TileReduction[Any], summary: Any, group: Group) -> Any:
+    """Take a group's hint, as a task; a refusal passes through."""
+    return first_refusal(summary) or reduction.hint(summary, group)
+
+
+@as_refusal
+def between_task(
+    reduction: TileReduction[Any],
+    sources: list[Any],
+    groups: tuple[Group, Group],
+    left_hint: Any,
+    right_hint: Any,
+) -> Any:
+    """Compare two groups, as a task; a refusal passes through."""
+    refused = first_refusal(left_hint, right_hint)
+    if refused is not None:
+        return refused
+    left, right = zip(sources, groups, (left_hint, right_hint), strict=True)
+    return tile_between(reduction, left, right)
+
+
+@as_refusal
+def merge_tile_task(reduction: TileReduction[Any], summary: Any, pair: Any, side: int) -> Any:
+    """Merge one side of a tile, as a task; a refusal passes through."""
+    return first_refusal(summary, pair) or reduction.merge(summary, pair[side])
+
+
+@as_refusal
+def finish_task(reduction: TileReduction[Any], summary: Any, group: Group) -> Any:
+    """Finish a group, as a task; a refusal passes through."""
+    return first_refusal(summary) or reduction.finish(summary, group)
 
 
 @as_refusal

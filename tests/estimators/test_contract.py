@@ -18,11 +18,19 @@ from vehclust_dask.estimators import (
     KMeans,
     KMeansSweep,
     MiniBatchKMeans,
+    Neighbours,
+    Ward,
 )
 
 
 def excused(estimator: Any) -> dict[str, str]:
     """Return the checks an estimator may fail, and why."""
+    if isinstance(estimator, Ward):
+        return {
+            "check_sample_weight_equivalence_on_dense_data": (
+                "a row of weight zero has no place in a tree and is refused"
+            )
+        }
     if not isinstance(estimator, PCA):
         return {}
     return {
@@ -34,7 +42,15 @@ def excused(estimator: Any) -> dict[str, str]:
 
 
 @parametrize_with_checks(
-    [PCA(), PCA(solver="qr"), KMeans(), MiniBatchKMeans(), GaussianMixture()],
+    [
+        PCA(),
+        PCA(solver="qr"),
+        KMeans(),
+        MiniBatchKMeans(),
+        GaussianMixture(),
+        Neighbours(3),
+        Ward(),
+    ],
     expected_failed_checks=excused,
 )
 def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
@@ -47,6 +63,8 @@ def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
         PCA(3, max_components=5, scale="l2", solver="qr"),
         KMeans(3, init="k-means||", n_init=2, max_iter=7, tol=0.1, sample_size=9, random_state=4),
         KMeansSweep(range(3, 6), init={3: np.eye(3)}, n_init=2, max_iter=7, tol=0.1),
+        Neighbours(3, metric="cosine"),
+        Ward(3, n_neighbors=5),
         MiniBatchKMeans(3, batch_size=7, max_iter=2, window_bytes=1 << 20, random_state=None),
         GaussianMixture(3, covariance_type="tied", means_init=np.eye(3), precision="float32"),
         GaussianMixtureSweep(range(3, 6), tol=0.1, reg_covar=0.5, max_iter=7, n_init=2),

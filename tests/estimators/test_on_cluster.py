@@ -21,6 +21,8 @@ from vehclust_dask.estimators import (
     KMeans,
     KMeansSweep,
     MiniBatchKMeans,
+    Neighbours,
+    Ward,
     daskml,
 )
 
@@ -65,6 +67,12 @@ def mixture_means(sweep: GaussianMixtureSweep) -> NDArray[Any]:
             GaussianMixtureSweep([2, 5], covariance_type="tied", precision="float32", max_iter=3),
             mixture_means,
         ),
+        (Neighbours(6), lambda m: np.hstack([m.indices_, m.sq_distances_])),
+        (
+            Ward(3, n_neighbors=8),
+            lambda m: np.concatenate([m.linkage_.ravel(), m.centers(4).ravel()]),
+        ),
+        (Neighbours(6, metric="cosine"), lambda m: np.hstack([m.indices_, m.sq_distances_])),
     ],
     ids=lambda value: repr(value) if hasattr(value, "fit") else "",
 )
@@ -74,7 +82,9 @@ def test_fit__two_processes_give_the_same_bytes(
     rows: F32,
     estimator: Any,
     result: Callable[[Any], NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("vehclust_dask.budget.TILE_ROWS", 800)
     blocks = FileBlocks.of(tmp_path, rows, 400)
     alone = result(estimator.fit(blocks)).tobytes()
     with client.as_current():

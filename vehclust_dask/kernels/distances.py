@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.kernels.jit import njit
+from vehclust_dask.kernels.lanes import sq_difference_lanes
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -32,28 +33,11 @@ LARGEST_SCORE = 1e38
 def sq_distance(x: Any, c: Any) -> float:
     """Return the squared Euclidean distance of two vectors, in float64.
 
-    Eight running sums: a fixed order that the processor can work on side by side.
+    Eight running sums: a fixed order that the processor works on side by side.
     """
-    a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = 0.0
     n = x.shape[0]
     whole = n - n % 8
-    for j in range(0, whole, 8):
-        t0 = np.float64(x[j]) - c[j]
-        t1 = np.float64(x[j + 1]) - c[j + 1]
-        t2 = np.float64(x[j + 2]) - c[j + 2]
-        t3 = np.float64(x[j + 3]) - c[j + 3]
-        t4 = np.float64(x[j + 4]) - c[j + 4]
-        t5 = np.float64(x[j + 5]) - c[j + 5]
-        t6 = np.float64(x[j + 6]) - c[j + 6]
-        t7 = np.float64(x[j + 7]) - c[j + 7]
-        a0 += t0 * t0
-        a1 += t1 * t1
-        a2 += t2 * t2
-        a3 += t3 * t3
-        a4 += t4 * t4
-        a5 += t5 * t5
-        a6 += t6 * t6
-        a7 += t7 * t7
+    a0, a1, a2, a3, a4, a5, a6, a7 = sq_difference_lanes(x, c, whole)
     for j in range(whole, n):
         t0 = np.float64(x[j]) - c[j]
         a0 += t0 * t0

@@ -7,16 +7,22 @@ import numpy as np
 from vehclust_dask.kernels.agreement import adjusted_mutual_information, contingency_table
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
-from vehclust_dask.kernels.distances import F32
+from vehclust_dask.kernels.copies import Copies, hash_rows, spread
+from vehclust_dask.kernels.distances import F32, F64
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
+from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
 from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, membership, mixture_sums
 from vehclust_dask.kernels.moments import moments_of
+from vehclust_dask.kernels.neighbours import between, merge, search, within
+from vehclust_dask.kernels.rescan import rescan
 from vehclust_dask.kernels.scores import spread_of
 from vehclust_dask.kernels.segments import Segments
+from vehclust_dask.kernels.tiles import Frame
+from vehclust_dask.kernels.ward import WardState, local_phase
 
 
 def warm_kernels() -> None:
-    """Call each kernel with the types that blocks have."""
+    """Call each kernel of k-means and scores with the types that blocks have."""
     X = _rows()
     column_stats(X)
     moments_of(X)
@@ -51,3 +57,35 @@ def warm_mixtures() -> None:
         for precision in PRECISIONS:
             mixture_sums(rows, mixture, precision)
         membership(rows, mixture)
+
+
+def warm_tiles() -> None:
+    """Call each kernel of neighbours and Ward; apart, since it takes as long as all others together."""
+    X = _rows()
+    _warm_neighbours(X)
+    _warm_ward(X.astype(np.float64))
+
+
+def _warm_neighbours(X: F32) -> None:
+    half = len(X) // 2
+    for unit in (False, True):
+        frame = Frame.of(np.zeros(X.shape[1]), 8.0, unit)
+        left = frame.ready(X[:half], np.arange(half, dtype=np.int32))
+        right = frame.ready(X[half:], np.arange(half, len(X), dtype=np.int32))
+        mine = within(left, 3)
+        ceiling = mine.ceiling(3)
+        merge(mine, between(left, right, ceiling, ceiling, 3, frame.sq_scale)[0], 3)
+        search(left, right, ceiling, 3, frame.sq_scale)
+        copies = Copies.find(hash_rows(left.exact))
+    spread(copies, *mine.matrix(3), 3)
+
+
+def _warm_ward(rows: F64) -> None:
+    near = np.full((len(rows), 1), len(rows) - 1, np.int32)
+    near[-1] = 0
+    state = WardState.start(rows, np.ones(len(rows)), near, np.zeros(near.shape))
+    uncertain = np.zeros(len(rows), np.bool_)
+    while state.n_clusters > 1:
+        local_phase(state, uncertain)
+        rescan(state, np.flatnonzero(uncertain), Frame.of(np.zeros(rows.shape[1]), 8.0))
+    cut_linkage(linkage_of(state.merged, state.at), 3)

@@ -1,0 +1,24 @@
+"""What is compiled beforehand."""
+
+from __future__ import annotations
+
+from vehclust_dask.kernels import copies, linkage, neighbours, rescan, tiles, ward
+from vehclust_dask.kernels.warm import warm_tiles
+
+
+def test_warm_tiles__compiles_what_tasks_call() -> None:
+    warm_tiles()
+    for kernel in (
+        tiles.scan_tile,
+        neighbours._decide,
+        neighbours._merge_lists,
+        neighbours._search_tile,
+        copies._hash_words,
+        copies._spread,
+        ward.local_phase,
+        rescan._scan_costs,
+        rescan._take_lists,
+        linkage._number,
+        linkage._cut,
+    ):
+        assert kernel.signatures, f"{kernel.__name__} would be compiled by every worker"  # type: ignore[attr-defined]

@@ -1,0 +1,366 @@
+"""The exact nearest rows of every row, over blocks."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from vehclust_dask.blocks import forget, reduce_rows, reduce_tiles, take_rows
+from vehclust_dask.cache import CACHE
+from vehclust_dask.errors import BadInput, nearest
+from vehclust_dask.estimators.doors import check_count, rows_in
+from vehclust_dask.kernels.copies import Copies, hash_rows, spread
+from vehclust_dask.kernels.neighbours import Candidates, between, merge, search, within
+from vehclust_dask.kernels.tiles import Frame, TileRows, unit_rows
+from vehclust_dask.records import Blocks, Group, Span
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+METRICS = ("euclidean", "cosine")
+#: So many rows are searched for side by side: they travel with the task.
+QUERY_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What must be known before tiles: where the rows lie, and which are equal.
+
+    Attributes
+    ----------
+    total : ndarray of shape (n_features,), float64
+        Sum of the rows, of length one where the metric asks for it.
+    largest : float
+        Largest absolute value.
+    hashes : list of ndarray of shape (n_rows, 2), uint64
+    """
+
+    total: F64
+    largest: float
+    hashes: list[NDArray[np.uint64]]
+
+
+@dataclass(frozen=True)
+class SurveyPass:
+    """The reduction that surveys the rows and refuses those that have no place."""
+
+    unit: bool
+    fan_in: int = 8
+
+    def fold(self, summary: Survey | None, X: F32, span: Span) -> Survey:
+        """Add a block."""
+        check_rows(X, span.row0, self.unit)
+        rows = unit_rows(X) if self.unit else X
+        largest = float(np.abs(rows).max())
+        mine = Survey(rows.sum(axis=0, dtype=np.float64), largest, [hash_rows(rows)])
+        return mine if summary is None else self.merge(summary, mine)
+
+    def merge(self, left: Survey, right: Survey) -> Survey:
+        """Put two surveys together, the earlier rows first."""
+        largest = max(left.largest, right.largest)
+        return Survey(left.total + right.total, largest, left.hashes + right.hashes)
+
+
+def check_rows(X: F32, row0: int, unit: bool) -> None:
+    """Refuse rows that are not finite, or that have no direction where only that counts."""
+    sizes = np.abs(X).max(axis=1)
+    bad = np.flatnonzero(~np.isfinite(sizes))
+    if len(bad):
+        raise BadInput(
+            f"row {row0 + bad[0]} holds NaN or infinity: leave such rows out or fill them in first"
+        )
+    zero = np.flatnonzero(sizes == 0)
+    if unit and len(zero):
+        raise BadInput(
+            f"row {row0 + zero[0]} is zero in every feature and has no direction: "
+            "leave such rows out, or use metric='euclidean'"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class NeighbourPass:
+    """The tile reduction that finds the nearest rows.
+
+    Parameters
+    ----------
+    frame : Frame
+    m : int
+        Nearest rows asked for; there must be more distinct rows than that.
+    kept : ndarray of shape (n_rows,), bool, or None
+        Which rows take part: one of each pile of equal ones. None: all.
+    group : str
+        Names this pass in the worker's cache.
+    """
+
+    frame: Frame
+    m: int
+    kept: NDArray[np.bool_] | None
+    group: str = field(default_factory=lambda: f"neighbours-{uuid.uuid4().hex[:12]}")
+
+    def ready(self, X: F32, group: Group) -> TileRows:
+        """Return a group made ready for tiles, kept for its next tile."""
+        return CACHE.of(
+            self.group,
+            group.number,
+            lambda: ready_rows(self.frame, self.kept, X, group.row0),
+            lambda rows: rows.tile.nbytes + rows.exact.nbytes,
+        )
+
+    def within(self, X: F32, group: Group) -> Candidates:
+        """Find the nearest rows inside a group."""
+        return within(self.ready(X, group), self.m)
+
+    def hint(self, summary: Candidates, group: Group) -> F64:
+        """Return the distance that no m-th neighbour exceeds."""
+        return summary.ceiling(self.m)
+
+    def between(
+        self, left: tuple[F32, Group, F64], right: tuple[F32, Group, F64]
+    ) -> tuple[Candidates, Candidates]:
+        """Find the nearest rows of either group in the other."""
+        a, b = self.ready(*left[:2]), self.ready(*right[:2])
+        return between(a, b, left[2], right[2], self.m, self.frame.sq_scale)
+
+    def merge(self, left: Candidates, right: Candidates) -> Candidates:
+        """Merge lists."""
+        return merge(left, right, self.m)
+
+    def finish(self, summary: Candidates, group: Group) -> Found:
+        """Return lists, and which of them must be searched again."""
+        uncertain = summary.uncertain(self.m, self.frame.sq_scale)
+        return Found(*summary.matrix(self.m), uncertain)
+
+
+class Found(NamedTuple):
+    """Lists of a group: rows and squared distances of shape (n_rows, m), and which are uncertain."""
+
+    rows: I32
+    sq_dist: F64
+    uncertain: I64
+
+
+def ready_rows(frame: Frame, kept: NDArray[np.bool_] | None, X: F32, row0: int) -> TileRows:
+    """Return the rows of a stretch that take part, made ready for tiles."""
+    rows = np.arange(row0, row0 + len(X), dtype=np.int32)
+    if kept is not None:
+        rows = rows[kept[row0 : row0 + len(X)]]
+        X = X[rows - row0]
+    return frame.ready(X, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchPass:
+    """The reduction that finds the rows nearest to given ones, certain as it goes.
+
+    Parameters
+    ----------
+    frame : Frame
+    m : int
+    kept : as in `NeighbourPass`
+    queries : ndarray of shape (n_queries, n_features), float32
+    rows : ndarray of shape (n_queries,), int32
+        Row numbers of the queries, which are not their own neighbours; -1 for new rows.
+    ceiling : ndarray of shape (n_queries,), float64
+        Squared distances beyond which nothing is of interest.
+    """
+
+    frame: Frame
+    m: int
+    kept: NDArray[np.bool_] | None
+    queries: F32
+    rows: I32
+    ceiling: F64
+    fan_in: int = 8
+
+    def fold(self, summary: Candidates | None, X: F32, span: Span) -> Candidates:
+        """Add a block."""
+        queries = self.frame.ready(self.queries, self.rows)
+        ceiling = self.ceiling
+        if summary is not None:
+            ceiling = np.minimum(ceiling, summary.ceiling(self.m))
+        group = ready_rows(self.frame, self.kept, X, span.row0)
+        mine = search(queries, group, ceiling, self.m, self.frame.sq_scale)
+        return mine if summary is None else self.merge(summary, mine)
+
+    def merge(self, left: Candidates, right: Candidates) -> Candidates:
+        """Merge lists."""
+        return merge(left, right, self.m)
+
+
+class Lists(NamedTuple):
+    """Nearest rows and their squared distances, both of shape (n_rows, m), each in order."""
+
+    rows: I32
+    sq_dist: F64
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a survey has shown: the frame of the rows, and their copies."""
+
+    frame: Frame
+    copies: Copies
+
+    @classmethod
+    def of(cls, blocks: Blocks, metric: str) -> Known:
+        """Survey the rows."""
+        unit = metric == "cosine"
+        seen = reduce_rows(blocks, SurveyPass(unit), name="survey")
+        mean = seen.total / blocks.grid.n_rows
+        frame = Frame.of(mean, seen.largest + float(np.abs(mean).max()), unit)
+        return cls(frame, Copies.find(np.concatenate(seen.hashes)))
+
+    @property
+    def kept(self) -> NDArray[np.bool_] | None:
+        """Return which rows stand for their copies; None where there are no copies."""
+        if self.copies.none:
+            return None
+        kept = np.zeros(len(self.copies.pile), np.bool_)
+        kept[self.copies.first] = True
+        return kept
+
+
+def distinct_lists(blocks: Blocks, known: Known, m: int, *, name: str) -> Lists:
+    """Return the m nearest distinct rows of every distinct row, rows named by their number in the whole.
+
+    O(n**2 * n_features) time; the lists are held in memory.
+    """
+    n = len(known.copies.first)
+    if m == 0:
+        return Lists(np.empty((n, 0), np.int32), np.empty((n, 0)))
+    one = NeighbourPass(known.frame, m, known.kept)
+    try:
+        parts: list[Found] = reduce_tiles(blocks, one, name=name)
+    finally:
+        forget(blocks, one.group)
+    starts = np.cumsum([0, *(len(part.rows) for part in parts)])
+    again = np.concatenate([s + p.uncertain for s, p in zip(starts, parts, strict=False)])
+    lists = Lists(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.sq_dist for part in parts]),
+    )
+    for chunk in _chunks(again):
+        rows = known.copies.first[chunk].astype(np.int32)
+        queries = take_rows(blocks, rows.astype(np.int64), name=f"{name}-again")
+        ceiling = lists.sq_dist[chunk, m - 1]
+        search = SearchPass(known.frame, m, known.kept, queries, rows, ceiling)
+        found = reduce_rows(blocks, search, name=f"{name}-again")
+        lists.rows[chunk], lists.sq_dist[chunk] = found.matrix(m)
+    return lists
+
+
+def _chunks(rows: I64) -> Iterator[I64]:
+    return (rows[i : i + QUERY_ROWS] for i in range(0, len(rows), QUERY_ROWS))
+
+
+class Neighbours(BaseEstimator):
+    """The exact nearest rows of every row.
+
+    Parameters
+    ----------
+    n_neighbors : int, default 32
+        Below the number of rows; a row is not its own neighbour.
+    metric : {'euclidean', 'cosine'}, default 'euclidean'
+
+    Attributes
+    ----------
+    indices_ : ndarray of shape (n_samples, n_neighbors), int32
+        Nearest rows, the nearest first; of equally near ones the lowest row first.
+    sq_distances_ : ndarray of shape (n_samples, n_neighbors), float64
+        Squared Euclidean distances, for cosine those of the rows brought to length one.
+    n_distinct_ : int
+        Rows that differ from all before them.
+
+    Notes
+    -----
+    The lists are a function of the rows alone, not of blocks, workers or the order of tasks (see
+    `kernels.neighbours`). O(n**2) time, O(n * n_neighbors) memory.
+    """
+
+    def __init__(self, n_neighbors: int = 32, *, metric: str = "euclidean") -> None:
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Find the nearest rows of every row.
+
+        Parameters
+        ----------
+        X : array-like, Dask array or Blocks of shape (n_samples, n_features)
+        y : ignored
+        """
+        blocks = rows_in(self, X, reset=True)
+        check_count("n_neighbors", self.n_neighbors)
+        if self.metric not in METRICS:
+            raise BadInput(f"metric={self.metric!r}: {nearest(str(self.metric), METRICS)}")
+        check_enough(blocks, int(self.n_neighbors))
+        known = Known.of(blocks, self.metric)
+        m, self.n_distinct_ = int(self.n_neighbors), len(known.copies.first)
+        lists = distinct_lists(blocks, known, min(m, self.n_distinct_ - 1), name="neighbours")
+        if not known.copies.none:
+            lists = Lists(*spread(known.copies, lists.rows, lists.sq_dist, m))
+        self.indices_, self.sq_distances_ = lists
+        self._blocks, self._frame = blocks, known.frame
+        return self
+
+    @property
+    def distances_(self) -> F64:
+        """Return the distances in the metric's own unit; cosine: 1 - <x, y> / (|x| |y|)."""
+        check_is_fitted(self)
+        sq: F64 = self.sq_distances_
+        return sq / 2 if self.metric == "cosine" else np.sqrt(sq)
+
+    def kneighbors(self, X: Any, n_neighbors: int | None = None) -> tuple[F64, I32]:
+        """Return distances and row numbers of the fitted rows nearest to new ones.
+
+        Parameters
+        ----------
+        X : array-like or Blocks of shape (n_queries, n_features)
+        n_neighbors : int or None
+            None: as many as at `fit`.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_queries, n_neighbors), float64
+            In the metric's own unit.
+        indices : ndarray of shape (n_queries, n_neighbors), int32
+        """
+        check_is_fitted(self)
+        m = self.n_neighbors if n_neighbors is None else n_neighbors
+        check_count("n_neighbors", m)
+        check_enough(self._blocks, int(m) - 1)
+        new = rows_in(self, X, reset=False)
+        parts = [self._nearest(new.read(i), int(m)) for i in range(new.grid.n_blocks)]
+        sq = np.concatenate([part.sq_dist for part in parts])
+        distances: F64 = sq / 2 if self.metric == "cosine" else np.sqrt(sq)
+        return distances, np.concatenate([part.rows for part in parts])
+
+    def _nearest(self, X: F32, m: int) -> Lists:
+        check_rows(X, 0, self.metric == "cosine")
+        parts = []
+        for chunk in _chunks(np.arange(len(X))):
+            rows, ceiling = np.full(len(chunk), -1, np.int32), np.full(len(chunk), np.inf)
+            search = SearchPass(self._frame, m, None, X[chunk], rows, ceiling)
+            parts.append(reduce_rows(self._blocks, search, name="kneighbors").matrix(m))
+        return Lists(
+            np.concatenate([rows for rows, _ in parts]), np.concatenate([sq for _, sq in parts])
+        )
+
+
+def check_enough(blocks: Blocks, m: int) -> None:
+    """Refuse to look for more neighbours than there are other rows."""
+    n = blocks.grid.n_rows
+    if m >= n:
+        raise BadInput(
+            f"n_neighbors={m} but there are {n} rows (n_samples={n}): "
+            f"a row has {n - 1} others; lower it to that or less"
+        )
