@@ -12,6 +12,7 @@ import pytest
 from tests.strategies import F32
 from vehclust_dask.estimators import KMeans, KMeansSweep
 from vehclust_dask.estimators.lloyd import LloydState
+from vehclust_dask.estimators.starts import improved
 from vehclust_dask.records import ArrayBlocks
 
 
@@ -111,7 +112,7 @@ def test_fit_centers__says_which_members_stopped_at_the_limit(rows: F32) -> None
 def test_quick__settles_on_a_sample_and_moves_over_all_rows(
     rows: F32, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vehclust_dask.estimators.kmeans.QUICK_ROWS", 600)
+    monkeypatch.setattr("vehclust_dask.estimators.starts.LARGE_ROWS", 600)
     blocks = ArrayBlocks.of(rows, block_rows=256)
     params: dict[str, Any] = {"n_init": 4, "sample_size": 200, "random_state": 1}
     quick = KMeansSweep([2, 5, 9], quick=True, **params).fit(blocks)
@@ -126,6 +127,28 @@ def test_quick__settles_on_a_sample_and_moves_over_all_rows(
     monkeypatch.setattr("vehclust_dask.estimators.kmeans.QUICK_PASSES", 1)
     once = KMeansSweep([9], quick=True, **params).fit(blocks)
     assert quick.models_[9].inertia_ < once.models_[9].inertia_
+
+
+def test_improved__takes_a_center_from_where_two_share_a_cluster() -> None:
+    rng = np.random.default_rng(5)
+    middles = 10 * np.array([[0, 0], [1, 0], [0, 1], [3, 3]])
+    rows = (np.repeat(middles, 200, axis=0) + rng.standard_normal((800, 2))).astype(np.float32)
+    # Two centers in the last cluster and one between two others: Lloyd's iteration rests there.
+    stuck = np.array([[0.0, 0], [6, 6], [29, 30], [31, 30]])
+    resting = KMeans(4, init=stuck).fit(rows)
+    best = improved(rows, resting.cluster_centers_, 1e-4)
+    inertia = KMeans(4, init=best).fit(rows).inertia_
+    assert inertia < 0.2 * resting.inertia_
+    assert KMeans(4, init=middles.astype(float)).fit(rows).inertia_ == pytest.approx(inertia)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7, 20])
+def test_improved__never_makes_it_worse(k: int) -> None:
+    rows = np.random.default_rng(k).standard_normal((60, 3)).astype(np.float32)
+    rows[30:] = rows[:30]
+    before = KMeans(k, init=rows[:k]).fit(rows)
+    after = KMeans(k, init=improved(rows, before.cluster_centers_, 1e-4), max_iter=1).fit(rows)
+    assert after.inertia_ <= before.inertia_ * (1 + 1e-12)
 
 
 def test_quick__with_given_centers_is_refused(rows: F32) -> None:

@@ -33,9 +33,8 @@ F64 = NDArray[np.float64]
 INITS = ("best-of-sample", "k-means||")
 #: On the sample the iteration need not come to rest: it goes on over all rows.
 SAMPLE_TOL = 1e-3
-#: A quick sweep settles on a sample of so many rows, less where they are wide, and then takes so
-#: many passes over all rows.
-QUICK_ROWS, QUICK_BYTES, QUICK_PASSES = 1 << 16, 64 << 20, 2
+#: Passes over all rows that a quick sweep takes.
+QUICK_PASSES = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +117,9 @@ class KMeans(_CenterModel):
     ----------
     n_clusters : int, default 8
     init : {'best-of-sample', 'k-means||'} or ndarray of shape (n_clusters, n_features)
-        'best-of-sample': the best of ``n_init`` whole k-means on ``sample_size`` rows drawn from all
-        blocks; then all rows. 'k-means||': draws over all rows, weighted.
+        'best-of-sample': the winner of a race of ``n_init`` k-means on ``sample_size`` rows drawn
+        from all blocks, improved by moving single centers; then all rows. 'k-means||': draws over
+        all rows, weighted.
     n_init : int, default 10
         Starts that are compared on the sample (or on the weighted candidates).
     max_iter : int, default 300
@@ -191,9 +191,9 @@ class KMeansSweep(BaseEstimator):
     init, n_init, max_iter, tol, sample_size, random_state : as in `KMeans`
         ``init`` may also map a number of clusters to its starting centers.
     quick : bool, default False
-        An approximation by this name: centers settle on a sample of up to 65,536 rows of all blocks
-        and are then moved by two passes over all rows, whatever ``max_iter``; ``init`` must be
-        'best-of-sample'. Labels and inertia are those of all rows.
+        An approximation by this name: the best start settles on a sample of up to 65,536 rows of
+        all blocks and is then moved by two passes over all rows, whatever ``max_iter``; ``init``
+        must be 'best-of-sample'. Labels and inertia are those of all rows.
 
     Attributes
     ----------
@@ -326,7 +326,7 @@ class KMeansSweep(BaseEstimator):
                 tol=max(self.tol, SAMPLE_TOL),
                 seed=seed,
                 name=name,
-                settle=min(QUICK_ROWS, QUICK_BYTES // (4 * blocks.n_features)) if self.quick else 0,
+                settle=self.quick,
             )
         if self.init == "k-means||":
             return [

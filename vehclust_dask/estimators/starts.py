@@ -23,9 +23,14 @@ F64 = NDArray[np.float64]
 #: Rounds of k-means||, and rows drawn in a round as a multiple of k.
 ROUNDS = 5
 OVERSAMPLING = 2
-#: Passes over the sample that all starts are given, and the share (one in so many) that goes on.
-RACE_PASSES = 5
-RACE_KEEPS = 3
+#: Passes over the sample that all starts are given, the share (one in so many) that goes on, and the
+#: most passes until rest.
+RACE_PASSES, RACE_KEEPS, REST = 5, 3, 300
+#: Rows of a larger sample to settle on, less where they are wide.
+LARGE_ROWS, LARGE_BYTES = 1 << 16, 64 << 20
+#: A winner is improved by so many swaps of a center at most; each tries so many clusters to split,
+#: for so many passes, and must gain this share of the inertia.
+SWAP_TRIES, SWAP_WIDTH, SWAP_PASSES, SWAP_GAIN = 60, 8, 8, 1e-4
 
 
 def draw_sample(blocks: Blocks, size: int, seed: int, name: str) -> F32:
@@ -51,63 +56,136 @@ def best_of_sample(
     tol: float,
     seed: int,
     name: str,
-    settle: int = 0,
+    settle: bool = False,
 ) -> list[F64]:
-    """Return starts for every k: the best of ``n_init`` whole k-means on a sample of all blocks.
+    """Return starts for every k: the winner of a race of seedings on a sample of all blocks, improved.
 
     Parameters
     ----------
     blocks : Blocks
     ks : list of int
     n_init : int
-        Seedings by greedy k-means++; each is iterated on the sample until it stops.
+        Seedings by greedy k-means++; the best share of them is iterated until it rests.
     size : int
         Rows of the sample.
     tol : float
         Of the k-means on the sample.
     seed : int
     name : str
-    settle : int
-        Rows of a larger sample on which the best start goes on until it stops there as well; 0: none.
+    settle : bool
+        Let the winner come to rest on a larger sample as well.
 
     Returns
     -------
     list of ndarray of shape (k, n_features), float64
     """
-    sample = draw_sample(blocks, max(size, settle, max(ks)), seed, name)
-    race = min(len(sample), max(size, max(ks)))
+    small = max(size, max(ks))
+    large = min(LARGE_ROWS, LARGE_BYTES // (4 * blocks.n_features)) if settle else 0
+    sample = draw_sample(blocks, max(small, large), seed, name)
     # The largest first: a large one that began last would keep one worker busy and the others not.
     order = sorted(range(len(ks)), key=lambda at: -ks[at])
-    calls = [(ks[at], n_init, tol, seed, race) for at in order]
+    calls = [(ks[at], n_init, tol, seed, min(small, len(sample))) for at in order]
     found = solos(_best_start, calls, sample, name=f"{name}-start", on=blocks)
     return [start for _, start in sorted(zip(order, found, strict=True), key=lambda pair: pair[0])]
 
 
-def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int, race: int) -> F64:
-    """Seed, iterate and compare ``n_init`` clusterings of ``race`` rows, all in shared passes.
+def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int, small: int) -> F64:
+    """Run a race, all that are left in it in shared passes, and improve its winner.
 
     After some passes the worse starts are dropped: what is far behind then does not catch up. Where
     the sample holds more rows than the race is run on, the winner goes on over all of them.
     """
     rows = sample
-    if race < len(sample):
-        chosen = np.random.default_rng([seed, 0x5B]).choice(len(sample), race, replace=False)
+    if small < len(sample):
+        chosen = np.random.default_rng([seed, 0x5B]).choice(len(sample), small, replace=False)
         rows = sample[np.sort(chosen)]
     starts = seed_plusplus(rows, k, [np.random.default_rng([seed, k, i]) for i in range(n_init)])
-    for passes, kept in ((RACE_PASSES, -(-n_init // RACE_KEEPS)), (300, 1)):
-        state = _on_sample(rows, starts, tol, passes)
-        inertia = assign(rows, Segments.of(state.centers)).sq_dist.sum(axis=0)
-        starts = [state.centers[i] for i in np.argsort(inertia, kind="stable")[:kept]]
-    if race < len(sample):
-        starts = _on_sample(sample, starts, tol, 300).centers
-    return starts[0]
+    ahead = _ranked(rows, starts, tol, RACE_PASSES)[: -(-n_init // RACE_KEEPS)]
+    winner = improved(rows, _ranked(rows, ahead, tol, REST)[0], tol)
+    return _ranked(sample, [winner], tol, REST)[0] if small < len(sample) else winner
 
 
-def _on_sample(rows: F32, starts: list[F64], tol: float, max_iter: int) -> LloydState:
-    """Iterate starts on rows in memory."""
+def _ranked(rows: F32, starts: list[F64], tol: float, max_iter: int) -> list[F64]:
+    """Iterate starts on rows in memory; return where they stand, the best first."""
     blocks = ArrayBlocks.of(rows)
     extent = RowRange.of(blocks, "start")
-    return lloyd(blocks, LloydState(starts), extent, tol=tol, max_iter=max_iter, name="start")
+    state = lloyd(blocks, LloydState(starts), extent, tol=tol, max_iter=max_iter, name="start")
+    inertia = assign(rows, Segments.of(state.centers)).sq_dist.sum(axis=0)
+    return [state.centers[i] for i in np.argsort(inertia, kind="stable")]
+
+
+def improved(rows: F32, centers: F64, tol: float) -> F64:
+    """Move single centers from where they are least missed to where they help most, while it helps.
+
+    Lloyd's iteration never takes a center out of one region into another. Here the two clusters
+    that are cheapest to merge (Ward's cost) become one and a cluster of large spread becomes two;
+    some passes tell whether that is better (after Fränti and Kivijärvi, Randomised local search
+    algorithm for the clustering problem, 2000, without the chance).
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features), float32
+    centers : ndarray of shape (k, n_features), float64
+    tol : float
+        Of the passes in between.
+
+    Returns
+    -------
+    ndarray of shape (k, n_features), float64
+        Never of larger inertia than the centers given.
+    """
+    k = len(centers)
+    if k < 3:
+        return centers
+    found = assign(rows, Segments.of([centers]))
+    tried = 0
+    while tried < SWAP_TRIES:
+        labels, sq_dist = found.labels[:, 0], found.sq_dist[:, 0]
+        spread = np.bincount(labels, weights=sq_dist, minlength=k)
+        kept, gone = _cheapest_merge(centers, np.bincount(labels, minlength=k))
+        wide = [c for c in np.argsort(-spread, kind="stable") if c not in (kept, gone)]
+        for split in wide[:SWAP_WIDTH]:
+            tried += 1
+            moved = _swapped(rows, labels, centers, kept, gone, int(split))
+            other = _ranked(rows, [moved], tol, SWAP_PASSES)[0]
+            there = assign(rows, Segments.of([other]))
+            if there.sq_dist.sum() < (1 - SWAP_GAIN) * sq_dist.sum():
+                centers, found = other, there
+                break
+        else:
+            break
+    return _ranked(rows, [centers], tol, REST)[0]
+
+
+def _cheapest_merge(centers: F64, counts: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the two clusters whose merge adds least to the inertia."""
+    sq = np.square(centers).sum(axis=1)
+    apart = np.maximum(sq[:, None] + sq[None, :] - 2 * centers @ centers.T, 0.0)
+    n = counts.astype(np.float64)
+    cost = apart * (n[:, None] * n[None, :] / np.maximum(n[:, None] + n[None, :], 1.0))
+    np.fill_diagonal(cost, np.inf)
+    kept, gone = divmod(int(cost.argmin()), len(centers))
+    return kept, gone
+
+
+def _swapped(
+    rows: F32, labels: NDArray[np.int32], centers: F64, kept: int, gone: int, split: int
+) -> F64:
+    """Return the centers with two clusters merged and one split along its longest direction."""
+    moved = centers.copy()
+    both = np.isin(labels, (kept, gone))
+    if both.any():
+        moved[kept] = rows[both].mean(axis=0, dtype=np.float64)
+    away = rows[labels == split].astype(np.float64) - centers[split]
+    # A few steps of the power method: any long direction will do.
+    direction = away[np.square(away).sum(axis=1).argmax()] if len(away) else centers[split] * 0
+    for _ in range(4):
+        direction = away.T @ (away @ direction)
+        direction /= max(float(np.linalg.norm(direction)), 1e-300)
+    reach = np.abs(away @ direction).mean() if len(away) else 0.0
+    moved[gone] = centers[split] - reach * direction
+    moved[split] = centers[split] + reach * direction
+    return moved
 
 
 class Draw(NamedTuple):

@@ -9,12 +9,13 @@ from pathlib import Path
 from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
-from vehclust_dask.estimators.kmeans import QUICK_BYTES
+from vehclust_dask.estimators.starts import LARGE_BYTES
 from vehclust_dask.job.clustering import check_clusters
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
 from vehclust_dask.kernels import mixture
 from vehclust_dask.kernels.segments import TILE_ROWS
+from vehclust_dask.kernels.tiles import SLACK
 from vehclust_dask.records import RowGrid
 from vehclust_dask.store.folders import read_json, require_space
 from vehclust_dask.store.sources import Source, open_source
@@ -187,6 +188,9 @@ def _study_steps(
         )
     for spec in study.cluster:
         check_clusters(study, spec, grid.n_rows)
+        if spec.method == "ward":
+            yield from _tree_steps(study, spec, grid, kept)
+            continue
         planned = _mixture_step if spec.method == "gaussian-mixture" else _cluster_step
         yield planned(study, spec, grid, kept)
 
@@ -198,7 +202,8 @@ def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
     state = block * n * 12 + 2 * 8 * k * width
     products = 4 * k * TILE_ROWS + 12 * k * width
     places = block * n * 24
-    sample = 3 * QUICK_BYTES if spec.method == "quick-kmeans" else 0
+    whole = 3 * min(LARGE_BYTES, 4 * grid.n_rows * width)
+    sample = whole if spec.method == "quick-kmeans" else 0
     return PlannedStep(
         f"{study.name}/{spec.name}: {spec.method}",
         grid,
@@ -231,3 +236,31 @@ def _mixture_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
         4 * block * width + max(2 * kmeans, fit, places),
         _stored_rows(grid) * len(spec.n_clusters) * (2 * 4 + 4 * 4) + 6 * numbers,
     )
+
+
+def _tree_steps(
+    study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
+) -> Iterator[PlannedStep]:
+    """Plan Ward's method: tiles and lists, the state of the tree in one task, cuts."""
+    n, m = grid.n_rows, min(spec.n_neighbors, grid.n_rows - 1)
+    group = min(budget.TILE_ROWS, n)
+    groups = len(grid.groups())
+    # Rows of both groups as they are and as tiles, lists with room for twice as many entries.
+    tile = 2 * group * (16 * width + 32 * (m + SLACK) + 24 * m)
+    yield PlannedStep(
+        f"{study.name}: {m} nearest rows",
+        grid,
+        width,
+        groups * (groups + 1) // 2,
+        4 * grid.block_rows * width + tile,
+        n * (12 * m + 16),
+    )
+    yield PlannedStep(
+        f"{study.name}: tree",
+        grid,
+        width,
+        1,
+        n * (8 * width + 24 * m + 120) + (64 << 20),
+        n * (8 * width + 12 * m + 120),
+    )
+    yield _cluster_step(study, spec, grid, width)
