@@ -125,3 +125,20 @@ def test_byte_cache__counts_right_when_threads_share_it() -> None:
     for group in GROUPS:
         cache.forget(group)
     assert cache.held == 0
+
+
+def test_byte_cache__precious_values_take_the_room_of_others_in_use() -> None:
+    cache = ByteCache(10)
+    for i in range(5):
+        assert cache.put("rows", i, i, 2)
+    assert not cache.put("states", 0, "full", 4)
+    assert cache.put("states", 0, "light", 3, precious=True)
+    assert [cache.get("rows", i) for i in range(5)] == [0, 1, 2, None, None]
+    # Nothing precious gives way to another; a value too large for all room is not kept.
+    assert cache.put("states", 1, "light", 7, precious=True)
+    assert not cache.put("states", 2, "light", 1, precious=True)
+    assert cache.get("states", 0) == "light"
+    assert cache.get("states", 1) == "light"
+    assert cache.held == 10
+    cache.forget("states")
+    assert cache.put("rows", 9, 9, 10)

@@ -37,6 +37,7 @@ class ByteCache:
         self.limit = limit
         self._groups: OrderedDict[str, dict[Hashable, tuple[Any, int]]] = OrderedDict()
         self._used: dict[str, int] = {}
+        self._precious: set[str] = set()
         self._calls = 0
         self._held = 0
         self._lock = threading.Lock()
@@ -52,12 +53,20 @@ class ByteCache:
             entry = self._entries(group).get(key)
             return None if entry is None else entry[0]
 
-    def put(self, group: str, key: Hashable, value: Any, n_bytes: int) -> bool:
-        """Keep a value if there is room, or groups left behind make it; say whether it is kept."""
+    def put(
+        self, group: str, key: Hashable, value: Any, n_bytes: int, *, precious: bool = False
+    ) -> bool:
+        """Keep a value if there is room, or groups left behind make it; say whether it is kept.
+
+        For a precious one, groups that hold nothing precious make room as well, the latest entries
+        first: a cycle meets those last.
+        """
         with self._lock:
             entries = self._entries(group)
             self._remove(entries, key)
-            if n_bytes > self.limit or not self._make_room(n_bytes):
+            if precious:
+                self._precious.add(group)
+            if n_bytes > self.limit or not self._make_room(n_bytes, precious):
                 return False
             entries[key] = (value, n_bytes)
             self._held += n_bytes
@@ -96,18 +105,27 @@ class ByteCache:
         self._held -= n_bytes
         return value
 
-    def _make_room(self, n_bytes: int) -> bool:
+    def _make_room(self, n_bytes: int, precious: bool) -> bool:
         """Drop groups left behind, the longest first, until so many bytes fit; say if they do."""
         while self._held + n_bytes > self.limit:
             oldest = next(iter(self._groups))
             if self._calls - self._used[oldest] < IDLE_CALLS:
-                return False
+                return precious and self._take_room(n_bytes)
             self._drop(oldest)
         return True
+
+    def _take_room(self, n_bytes: int) -> bool:
+        """Drop single entries of groups that hold nothing precious; say if so many bytes fit then."""
+        for group in [name for name in self._groups if name not in self._precious]:
+            entries = self._groups[group]
+            while entries and self._held + n_bytes > self.limit:
+                self._remove(entries, next(reversed(entries)))
+        return self._held + n_bytes <= self.limit
 
     def _drop(self, group: str) -> None:
         dropped = self._groups.pop(group, {})
         self._used.pop(group, None)
+        self._precious.discard(group)
         self._held -= sum(size for _, size in dropped.values())
 
 

@@ -69,13 +69,21 @@ class LloydPass:
         """Add a block; its state is taken out of the cache while it changes."""
         kept = CACHE.take(self.group, span.row0)
         state = None if kept is None else _picked(kept[1], kept[0], self.ids, self.segments)
-        if state is None:
-            state = BlockState.fresh(X, self.segments)
+        state = BlockState.fresh(X, self.segments) if state is None else state.with_bounds()
         found = lloyd_pass(X, self.segments, self.gaps, self.scale, state)
         # Copies: the state goes on changing while a summary may still be on its way.
         mine = CenterSums(found.sums.copy(), found.counts.copy(), found.measured)
-        CACHE.put(self.group, span.row0, (self.ids, state), state.nbytes)
+        self._keep(span.row0, state)
         return mine if summary is None else summary.plus(mine)
+
+    def _keep(self, row0: int, state: BlockState) -> None:
+        """Keep a state; where there is no room for its bounds, labels and sums before any rows.
+
+        Rows come back from storage sooner than every row of a block is added up anew.
+        """
+        if not CACHE.put(self.group, row0, (self.ids, state), state.nbytes):
+            light = state.without_bounds()
+            CACHE.put(self.group, row0, (self.ids, light), light.nbytes, precious=True)
 
     def merge(self, left: CenterSums, right: CenterSums) -> CenterSums:
         """Add the sums of two groups of blocks."""
