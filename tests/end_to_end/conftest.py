@@ -41,6 +41,7 @@ studies:
     reduce: {method: pca, n_components: 8}
     cluster:
       km: {method: kmeans, n_clusters: [2, 3, 8], n_init: 2, tol: 0}
+      ward: {method: ward, n_clusters: [2, 6], n_neighbors: 8}
       quick: {method: quick-kmeans, n_clusters: [3, 5], n_init: 2}
       mbk: {method: minibatch-kmeans, n_clusters: 4, n_init: 2, batch_size: 256}
       gm: {method: gaussian-mixture, n_clusters: [2, 5], n_init: 2, max_iter: 5, tol: 0}

@@ -396,8 +396,8 @@ REFUSED = [
     (KM, "kmeans", ": studies.one.cluster.km: got 'kmeans', expected a mapping with method"),
     (
         f"{KM}/method",
-        "ward",
-        ".method: 'ward' is not known; allowed: gaussian-mixture, kmeans, minibatch-kmeans, quick",
+        "wards",
+        ".method: 'wards' is not known; did you mean 'ward'?",
     ),
     (
         f"{KM}/method",
@@ -427,6 +427,12 @@ REFUSED = [
         {"method": "minibatch-kmeans", "n_clusters": 3, "tol": 0.1},
         ".tol: has no meaning for method minibatch-kmeans; take it out",
     ),
+    (
+        KM,
+        {"method": "ward", "n_clusters": 3, "tol": 0.1},
+        ".tol: has no meaning for method ward; take it out",
+    ),
+    (f"{KM}/n_neighbors", 9, ".n_neighbors: has no meaning for method kmeans; take it out"),
     (
         KM,
         {"method": "quick-kmeans", "n_clusters": 3, "max_iter": 10},

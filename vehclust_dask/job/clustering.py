@@ -54,6 +54,8 @@ class Clustered:
         a difference of distances, for mixtures one of responsibilities; mixtures also have
         ``resp`` and ``second_resp`` (float32), the responsibilities themselves.
     step : Step
+    earlier : tuple of Step
+        That were made for this clustering before: their time counts as its own.
     """
 
     study: str
@@ -65,6 +67,7 @@ class Clustered:
     inertia: F64
     matrices: dict[str, Matrix]
     step: Step
+    earlier: tuple[Step, ...] = ()
 
     def column(self, what: str, k: int) -> NDArray[Any]:
         """Return one clustering's values of all rows."""
@@ -97,7 +100,7 @@ def cluster_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Wo
         }
 
     work.ensure(step, f"{study.name}/{spec.name}: {_words(spec)}", compute)
-    return _load(study, spec, step)
+    return load_clustered(study, spec, step)
 
 
 def check_clusters(study: StudySpec, spec: ClusterSpec, n_rows: int) -> None:
@@ -290,7 +293,10 @@ def assign_block(
     return inertia
 
 
-def _load(study: StudySpec, spec: ClusterSpec, step: Step) -> Clustered:
+def load_clustered(
+    study: StudySpec, spec: ClusterSpec, step: Step, earlier: tuple[Step, ...] = ()
+) -> Clustered:
+    """Return a finished clustering by centers."""
     facts = step.manifest()
     state = load_state(step.folder / CENTERS)
     return Clustered(
@@ -306,4 +312,5 @@ def _load(study: StudySpec, spec: ClusterSpec, step: Step) -> Clustered:
             for what, record in facts["matrices"].items()
         },
         step=step,
+        earlier=earlier,
     )

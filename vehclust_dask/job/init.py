@@ -43,7 +43,7 @@ memory:
 #   scale     none | standard | minmax | l2
 #   reduce    none | {{method: pca, n_components: 150}}
 #             | {{method: pca, variance: 0.9, max_components: 200}}
-#   cluster   any name: kmeans, quick-kmeans, minibatch-kmeans or gaussian-mixture;
+#   cluster   any name: kmeans, quick-kmeans, minibatch-kmeans, gaussian-mixture or ward;
 #             n_clusters 30, [10, 30], "2..50" or "2..50 step 4"
 #   featured  clustering/k that gets a page per cluster
 studies:

@@ -38,9 +38,10 @@ from vehclust_dask.job.tables import (
     write_scores,
 )
 from vehclust_dask.job.telling import Teller
+from vehclust_dask.job.trees import grow_and_cut
 from vehclust_dask.job.watch import Measure, Watch
 from vehclust_dask.job.work import Work
-from vehclust_dask.kernels.warm import warm_kernels, warm_mixtures
+from vehclust_dask.kernels.warm import warm_kernels, warm_mixtures, warm_tiles
 from vehclust_dask.place import OpenPlace, PlaceSpec, open_place, tunnel_line
 from vehclust_dask.store.folders import (
     canonical_json,
@@ -58,6 +59,8 @@ VERSIONED = (
     "pandas", "pyarrow", "numba",
 )  # fmt: skip
 MANIFEST = "manifest.json"
+#: What finds the clusters of a method; the others are clusters by centers.
+FINDERS = {"gaussian-mixture": mix_rows, "ward": grow_and_cut}
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,11 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     if asked.place.kind != "local":
         return
     warm_kernels()
-    if any(one.method == "gaussian-mixture" for study in spec.studies for one in study.cluster):
+    methods = {one.method for study in spec.studies for one in study.cluster}
+    if "gaussian-mixture" in methods:
         warm_mixtures()
+    if "ward" in methods:
+        warm_tiles()
 
 
 def _greet(place: OpenPlace, teller: Teller) -> None:
@@ -255,8 +261,7 @@ def _study(
     )
     reduced = reduce_study(study, view, work, spec.data.block_rows)
     clusterings = [
-        (mix_rows if one.method == "gaussian-mixture" else cluster_rows)(study, one, reduced, work)
-        for one in study.cluster
+        FINDERS.get(one.method, cluster_rows)(study, one, reduced, work) for one in study.cluster
     ]
     scores = [
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))

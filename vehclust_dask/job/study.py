@@ -11,15 +11,17 @@ from vehclust_dask.job.reading import Place, refuse_repeats
 
 ENGINES = ("vehclust", "dask-ml")
 SCALES = ("none", "standard", "minmax", "l2")
-METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans", "gaussian-mixture")
+METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans", "gaussian-mixture", "ward")
 INITS = ("best-of-sample", "k-means||")
 _OF_MIXTURES = ("covariance", "reg_covar", "precision")
+_OF_TREES = ("n_neighbors",)
 #: Keys of a clustering that a method has no use for.
 FOREIGN_KEYS = {
-    "kmeans": ("batch_size", *_OF_MIXTURES),
-    "quick-kmeans": ("batch_size", "init", "max_iter", "tol", *_OF_MIXTURES),
-    "minibatch-kmeans": ("init", "tol", *_OF_MIXTURES),
-    "gaussian-mixture": ("init", "batch_size"),
+    "kmeans": ("batch_size", *_OF_MIXTURES, *_OF_TREES),
+    "quick-kmeans": ("batch_size", "init", "max_iter", "tol", *_OF_MIXTURES, *_OF_TREES),
+    "minibatch-kmeans": ("init", "tol", *_OF_MIXTURES, *_OF_TREES),
+    "gaussian-mixture": ("init", "batch_size", *_OF_TREES),
+    "ward": ("batch_size", "init", "n_init", "max_iter", "tol", *_OF_MIXTURES),
 }
 #: What a method takes where the job does not say: starts, passes, tolerance.
 DEFAULTS: dict[str, tuple[int, int, float]] = {
@@ -27,6 +29,7 @@ DEFAULTS: dict[str, tuple[int, int, float]] = {
     "quick-kmeans": (10, 300, 1e-4),
     "minibatch-kmeans": (10, 300, 1e-4),
     "gaussian-mixture": (1, 100, 1e-3),
+    "ward": (1, 1, 0.0),
 }
 COVARIANCES = ("full", "tied", "diag", "spherical")
 PRECISIONS = ("float64", "float32")
@@ -73,7 +76,7 @@ class ClusterSpec:
     name : str
     method : str
         ``kmeans``, ``quick-kmeans`` (settles on a sample, then two passes over all rows),
-        ``minibatch-kmeans`` or ``gaussian-mixture``.
+        ``minibatch-kmeans``, ``gaussian-mixture`` or ``ward``.
     n_clusters : tuple of int
         Sorted, each once.
     engine : str
@@ -96,6 +99,8 @@ class ClusterSpec:
         Added to every variance of ``gaussian-mixture``.
     precision : str
         Of the products of its fit: ``float64``, or ``float32`` for the faster one.
+    n_neighbors : int
+        Length of the lists that the tree of ``ward`` grows from.
     """
 
     name: str
@@ -110,6 +115,7 @@ class ClusterSpec:
     covariance: str = "full"
     reg_covar: float = 1e-6
     precision: str = "float64"
+    n_neighbors: int = 32
 
 
 @dataclass(frozen=True)
@@ -224,7 +230,7 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
         place["method"].maybe(lambda there: there.choice(METHODS))
     place = place.mapping(field.name for field in dataclasses.fields(ClusterSpec)[1:])
     method = place["method"].choice(METHODS)
-    engines = ENGINES[:1] if method == "gaussian-mixture" else ENGINES
+    engines = ENGINES[:1] if method in ("gaussian-mixture", "ward") else ENGINES
     engine = place["engine"].choice(engines, "vehclust")
     for key in FOREIGN_KEYS[method]:
         if place[key].given:
@@ -249,6 +255,7 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
         covariance=place["covariance"].choice(COVARIANCES, "full"),
         reg_covar=place["reg_covar"].number(1e-6),
         precision=place["precision"].choice(PRECISIONS, "float64"),
+        n_neighbors=place["n_neighbors"].whole(32, least=1),
     )
 
 

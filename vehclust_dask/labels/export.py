@@ -15,6 +15,7 @@ METHOD_NAMES = {
     "quick-kmeans": "QuickKMeans",
     "minibatch-kmeans": "MiniBatchKMeans",
     "gaussian-mixture": "GaussianMixture",
+    "ward": "Ward",
 }
 #: Columns of the table of labels that are no labels.
 PLACES = ("row", "path", "second", "sq_dist", "margin", "resp", "second_resp")

@@ -17,11 +17,14 @@ from vehclust_dask.store.folders import (
 
 #: Raised by one when a kind of step computes something else from the same input.
 ALGORITHM_VERSIONS = {
-    "moments": 1,
-    "pca": 1,
+    "moments": 2,
+    "pca": 2,
     "reduced": 1,
     "kmeans": 1,
     "mixture": 1,
+    "neighbours": 1,
+    "ward": 1,
+    "cut": 1,
     "scores": 1,
     "agreement": 2,
 }

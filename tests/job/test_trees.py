@@ -1,0 +1,147 @@
+"""Ward's method in a job: scipy's tree, its cuts, what a stop leaves, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.metrics import adjusted_rand_score
+
+from tests.job.conftest import N_ROWS, Site
+from tests.job.test_plan import chunk_bytes, planned
+from vehclust_dask.errors import NotEnough
+from vehclust_dask.job import trees
+from vehclust_dask.job.plan import plan_job
+from vehclust_dask.job.spec import load_job
+from vehclust_dask.job.trees import LINKAGE
+
+
+def studies(**more: Any) -> dict[str, Any]:
+    cluster = {"tree": {"method": "ward", "n_clusters": [2, 4, 9], "n_neighbors": 8} | more}
+    return {"one": {"descriptors": ["a"], "reduce": "none", "cluster": cluster, "featured": "tree"}}
+
+
+def tree_job(site: Site, name: str = "small", **more: Any) -> Path:
+    """Return a job whose tasks may hold a small tree."""
+    return site.job(name, studies=studies(**more), memory={"per_task": "96MiB"})
+
+
+def test_run__writes_scipys_tree_and_its_cuts(site: Site) -> None:
+    folder = site.finished(tree_job(site))
+    wanted = linkage(site.A.astype(np.float64), "ward")
+    (step,) = (site.workdir / "steps").glob("ward-*")
+    found = np.load(step / LINKAGE)
+    np.testing.assert_allclose(found[:, 2], wanted[:, 2], rtol=1e-12)
+    labels = site.labels(folder)
+    for k in (2, 4, 9):
+        theirs = fcluster(wanted, k, "maxclust")
+        assert adjusted_rand_score(theirs, labels[f"tree_{k}"]) == 1.0
+
+
+def test_run__places_every_row_among_the_means_of_its_cut(site: Site) -> None:
+    labels = site.labels(site.finished(tree_job(site)))
+    own = labels["tree_9"].to_numpy()
+    means = np.stack([site.A[own == c].mean(axis=0, dtype=np.float64) for c in range(9)])
+    sq = np.square(site.A[:, None].astype(np.float64) - means[None]).sum(axis=2)
+    mine = sq[np.arange(N_ROWS), own]
+    np.testing.assert_allclose(labels["sq_dist"], mine, rtol=1e-5)
+    sq[np.arange(N_ROWS), own] = np.inf
+    np.testing.assert_array_equal(labels["second"], sq.argmin(axis=1))
+    np.testing.assert_allclose(
+        labels["margin"], np.sqrt(sq.min(axis=1)) - np.sqrt(mine), rtol=1e-4, atol=1e-5
+    )
+    nearer = labels["margin"] < 0
+    assert nearer.any(), "a cut of a tree is no k-means: some rows lie nearer to another mean"
+
+
+def test_run__scores_are_those_of_the_cut(site: Site) -> None:
+    folder = site.finished(tree_job(site))
+    scores = pd.read_parquet(folder / "tables" / "scores.parquet").set_index("k")
+    labels = site.labels(folder)
+    for k in (2, 4, 9):
+        own = labels[f"tree_{k}"].to_numpy()
+        parts = [site.A[own == c].astype(np.float64) for c in range(k)]
+        inertia = sum(np.square(part - part.mean(axis=0)).sum() for part in parts)
+        assert scores.loc[k, "inertia"] == pytest.approx(inertia, rel=1e-6)
+        assert scores.loc[k, "smallest"] == min(map(len, parts))
+
+
+def test_run__of_other_cuts_keeps_neighbours_and_tree(site: Site) -> None:
+    site.finished(tree_job(site))
+    kept = {f.name: f.stat().st_mtime_ns for f in (site.workdir / "steps").iterdir()}
+    site.finished(tree_job(site, "other", n_clusters=3))
+    now = {f.name: f.stat().st_mtime_ns for f in (site.workdir / "steps").iterdir()}
+    assert {name: now[name] for name in kept} == kept
+    assert len([name for name in now if name.startswith(("ward-", "neighbours-"))]) == 2
+
+
+def test_stopped_tree__goes_on_to_the_same_bytes(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    (site.finished(tree_job(site, "whole", n_neighbors=2)),)
+    (whole,) = (site.workdir / "steps").glob("ward-*")
+    wanted = (whole / LINKAGE).read_bytes()
+    (whole / "manifest.json").unlink()
+    whole.rename(whole.with_name(whole.name + ".partial"))
+    (whole.with_name(whole.name + ".partial") / LINKAGE).unlink()
+    saved: list[int] = []
+
+    def saving(file: Any, state: Any) -> None:
+        told(file, state)
+        saved.append(state.n_clusters)
+        if len(saved) == 2:
+            raise Stopped
+
+    told, loaded = trees.save_tree, trees.load_tree
+    monkeypatch.setattr(trees, "SAVE_EVERY", -1.0)
+    monkeypatch.setattr(trees, "save_tree", saving)
+    job = tree_job(site, "again", n_neighbors=2)
+    with pytest.raises(Stopped):
+        site.run(job)
+    assert saved[0] > saved[1] > 1
+    resumed: list[int] = []
+
+    def loading(file: Any) -> Any:
+        state = loaded(file)
+        resumed.append(state.n_clusters)
+        return state
+
+    monkeypatch.setattr(trees, "load_tree", loading)
+    monkeypatch.setattr(trees, "save_tree", told)
+    site.finished(job)
+    assert resumed == [saved[1]]
+    assert (whole / LINKAGE).read_bytes() == wanted
+    assert sorted(f.name for f in whole.iterdir()) == [LINKAGE, "manifest.json"]
+
+
+def test_run__refuses_more_clusters_than_rows_that_differ(site: Site) -> None:
+    site.save("a.npy", np.repeat(site.A[:3], N_ROWS // 3, axis=0))
+    ended = site.run(tree_job(site))
+    assert ended.code == 3
+    assert "n_clusters=9 but only 3 rows differ from one another" in ended.err
+
+
+def test_plan__counts_lists_and_tree(site: Site) -> None:
+    job = tree_job(site)
+    steps = planned(site, job)
+    site.finished(job)
+    slack = 4 * 5 * 8
+    for prefix, name in (("neighbours", "one: 8 nearest rows"), ("cut", "one/tree: ward")):
+        (folder,) = (site.workdir / "steps").glob(f"{prefix}-*")
+        assert chunk_bytes(folder) <= steps[name].disk_bytes + slack
+    assert steps["one: tree"].task_bytes >= N_ROWS * (8 * 6 + 12 * 8)
+
+
+def test_plan__refuses_a_tree_that_no_task_can_hold(site: Site) -> None:
+    job = site.job(studies=studies(), memory={"per_task": "32MiB"})
+    site.workdir.mkdir(exist_ok=True)
+    plan = plan_job(load_job(job, workdir=str(site.workdir)), site.workdir)
+    with pytest.raises(NotEnough, match=r"needs .* per task, the job grants 33.6 MB"):
+        plan.check(site.workdir)
