@@ -2,11 +2,12 @@
 
     python -m benchmarks.growth --rows 100000 1000000 10000000 --keep work/bench
 
-A set of 128 columns is converted, reduced to 64 and swept for k = 2..50, on a Dask cluster of this
-machine with 1 and with 2 workers, in a fresh process and an empty work folder each time. The sweep
-makes a fixed number of passes (tol 0), so that the time per row is comparable. Rows beyond 200,000
-repeat with noise. Seconds are wall clock: leave the machine alone. Peak memory is the private memory
-(RssAnon) of driver, scheduler, nannies and workers together, looked at five times a second.
+A set of 128 columns (`--set` names a wider one) is converted, reduced to 64 and swept for
+k = 2..50, on a Dask cluster of this machine with 1 and with 2 workers, in a fresh process and an
+empty work folder each time. The sweep makes a fixed number of passes (tol 0), so that the time per
+row is comparable. Rows beyond 200,000 repeat with noise. Seconds are wall clock: leave the machine
+alone. Peak memory is the private memory (RssAnon) of driver, scheduler, nannies and workers
+together, looked at five times a second.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Laps:
         self.last = now
 
 
-def measure_job(file: str, workdir: Path, workers: int, last_k: int) -> Measured:
+def measure_job(file: str, workdir: Path, workers: int, last_k: int, components: int) -> Measured:
     """Take a file through the steps of a job."""
     from vehclust_dask import blocks
     from vehclust_dask.job.clustering import cluster_rows
@@ -104,7 +105,7 @@ def measure_job(file: str, workdir: Path, workers: int, last_k: int) -> Measured
     from vehclust_dask.store.views import RowsView
 
     job = workdir / "job.yaml"
-    job.write_text(JOB.format(file=file, n=COMPONENTS, k=last_k, passes=PASSES))
+    job.write_text(JOB.format(file=file, n=components, k=last_k, passes=PASSES))
     spec = load_job(job, workdir=str(workdir))
     warm_kernels()
     place = PlaceSpec(workers=workers, dashboard=None)
@@ -234,7 +235,13 @@ def measure(made: Features, scratch: Path, asked: argparse.Namespace) -> dict[in
     for _ in range(asked.rounds):
         for workers, several in rounds.items():
             with empty_workdir(scratch) as workdir:
-                one = in_child(file=made.file, workdir=workdir, workers=workers, last_k=asked.last)
+                one = in_child(
+                    file=made.file,
+                    workdir=workdir,
+                    workers=workers,
+                    last_k=asked.last,
+                    components=asked.components,
+                )
                 several.append(one)
     return {workers: middle(several) for workers, several in rounds.items()}
 
@@ -243,6 +250,8 @@ def run(argv: list[str] | None = None) -> Any:
     parser = arguments(__doc__, rows=[100_000, 1_000_000, 10_000_000], rounds=1)
     parser.add_argument("--last", type=int, default=50, help="largest k; default: %(default)s")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--set", default="vdc_color", help="of the demo; default: %(default)s")
+    parser.add_argument("--components", type=int, default=COMPONENTS, help="default: %(default)s")
     asked = parser.parse_args(argv)
     if asked.options:
         given = asked.options
@@ -253,10 +262,10 @@ def run(argv: list[str] | None = None) -> Any:
     with opened(asked.keep, None) as files:
         print(f"{printing.machine()}\n", flush=True)
         for rows in asked.rows:
-            made = files.tiled_demo("vdc_color", rows, AT_MOST)
+            made = files.tiled_demo(asked.set, rows, AT_MOST)
             each = measure(made, files.scratch("growth"), asked)
             found |= {(rows, workers): one for workers, one in each.items()}
-        title = f"growth, {made.width} -> {COMPONENTS} columns, k = 2..{asked.last} ({made.words})"
+        title = f"growth, {made.width} -> {asked.components} columns, k = 2..{asked.last} ({made.words})"
         print(page(title, found))
     return found
 
