@@ -101,6 +101,31 @@ def test_lists__of_any_groups_are_those_of_all_pairs(data: st.DataObject) -> Non
     np.testing.assert_array_equal(rows, wanted_rows)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_lists__of_many_ties_are_those_of_all_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(20, 91)), int(rng.integers(1, 5))
+    X = rng.integers(-1, 2, (n, d)).astype(np.float32)
+    m = int(rng.integers(1, min(20, n - 1)))
+    rows, sq = by_groups(X, [0, n // 3, n], m)
+    wanted_rows, wanted_sq = nearest_of(all_pairs(X), m)
+    np.testing.assert_array_equal(sq, wanted_sq)
+    np.testing.assert_array_equal(rows, wanted_rows)
+
+
+def test_shorten__never_raises_what_was_dropped() -> None:
+    keep = 16
+    lists = Shortlists.fresh(1, keep, np.array([0.25], np.float32))
+    lists.dropped[0] = 0.25
+    lists.bound[0, :17] = np.linspace(0.1, 0.2, 17)
+    lists.at[0, :17] = np.arange(17)
+    lists.filled[0] = 17
+    shorten(lists, 0, keep, np.empty(2 * keep, np.float32))
+    assert lists.filled[0] >= keep
+    assert lists.dropped[0] <= 0.25
+    assert lists.limit[0] <= 0.25
+
+
 @given(st.data())
 def test_lists__of_unit_rows_are_those_of_all_pairs(data: st.DataObject) -> None:
     X = data.draw(float_rows(max_rows=90, min_rows=2))

@@ -231,8 +231,9 @@ def shorten(lists: Any, i: int, keep: int, scratch: Any) -> None:
         equal -= tied
         left += v < limit or tied
     lists.filled[i] = left
-    lists.limit[i] = limit
-    lists.dropped[i] = limit
+    # A value that cuts a list not quite full may lie above its limit: what was dropped stays dropped.
+    lists.limit[i] = min(limit, lists.limit[i])
+    lists.dropped[i] = min(limit, lists.dropped[i])
 
 
 @njit
