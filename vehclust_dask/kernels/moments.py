@@ -100,7 +100,7 @@ def _add_gram(scatter: Any, gram: Any, left: Any, step: Any) -> None:
 def _gram_of(centered: F32) -> F32:
     """Return the product of rows with themselves on and above the diagonal of panels.
 
-    Panels off the diagonal are plain products, which run a quarter faster than the symmetric kind.
+    Panels off the diagonal are plain products, which run a tenth faster than the symmetric kind.
     """
     d = centered.shape[1]
     gram = np.empty((d, d), np.float32)
