@@ -125,7 +125,7 @@ class KMeans(_CenterModel):
     max_iter : int, default 300
     tol : float, default 1e-4
         scikit-learn's: relative to the mean variance of a column.
-    sample_size : int, default 10000
+    sample_size : int, default 20000
     random_state : int, RandomState or None, default 0
 
     Attributes
@@ -153,7 +153,7 @@ class KMeans(_CenterModel):
         n_init: int = 10,
         max_iter: int = 300,
         tol: float = 1e-4,
-        sample_size: int = 10_000,
+        sample_size: int = 20_000,
         random_state: Any = 0,
     ) -> None:
         self.n_clusters = n_clusters
@@ -209,7 +209,7 @@ class KMeansSweep(BaseEstimator):
         n_init: int = 10,
         max_iter: int = 300,
         tol: float = 1e-4,
-        sample_size: int = 10_000,
+        sample_size: int = 20_000,
         random_state: Any = 0,
         quick: bool = False,
     ) -> None:

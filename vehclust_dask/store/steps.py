@@ -20,7 +20,7 @@ ALGORITHM_VERSIONS = {
     "moments": 2,
     "pca": 2,
     "reduced": 1,
-    "kmeans": 1,
+    "kmeans": 2,
     "mixture": 1,
     "neighbours": 1,
     "ward": 1,
