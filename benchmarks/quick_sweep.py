@@ -9,7 +9,6 @@ k. Inertia is that of all rows.
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,14 +21,6 @@ from benchmarks.pairs import Comparison, Options, Side, Table, column_goal, rati
 
 OURS, BATCHES = "vehclust, quick", "scikit-learn MiniBatchKMeans, each k"
 FAISS = "faiss Kmeans, 256 rows a center, each k"
-
-
-def require_quick() -> None:
-    """End here where the sweep of this version cannot be quick: nothing else is measured instead."""
-    from vehclust_dask.estimators import KMeansSweep
-
-    if "quick" not in inspect.signature(KMeansSweep).parameters:
-        raise SystemExit("KMeansSweep has no parameter 'quick' in this version: nothing to measure")
 
 
 def ours(options: Options) -> Callable[[], sweep.Centers]:
@@ -90,7 +81,6 @@ TABLES = {
 
 
 def plan(asked: argparse.Namespace, files: Files) -> Iterator[Comparison]:
-    require_quick()
     made = files.features("osnet", asked.rows)
     ks = list(range(sweep.KS.start, asked.last + 1))
     options = {"file": str(files.reduced(made, sweep.COMPONENTS)), "ks": ks}

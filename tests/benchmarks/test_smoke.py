@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import math
+import os
 import pickle
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from benchmarks import (
     full_case,
     growth,
     kmeans,
+    mixture,
     pairs,
     pca,
     quick_sweep,
@@ -32,7 +33,6 @@ from benchmarks import (
 from vehclust_dask import place
 from vehclust_dask.cache import CACHE
 from vehclust_dask.cli import main
-from vehclust_dask.estimators import KMeansSweep
 from vehclust_dask.job import run
 from vehclust_dask.place import OpenPlace
 
@@ -96,22 +96,24 @@ def test_sweep(few: Few) -> None:
 
 
 def test_quick_sweep(few: Few) -> None:
-    options = few("--rows", ROWS, "--last", 5)
-    if "quick" in inspect.signature(KMeansSweep).parameters:
-        (found,) = quick_sweep.run(options)
-        check(found, quick_sweep.TABLES["quick"])
-        return
-    with pytest.raises(SystemExit, match="no parameter 'quick'"):
-        quick_sweep.run(options)
+    (found,) = quick_sweep.run(few("--rows", ROWS, "--last", 5))
+    check(found, quick_sweep.TABLES["quick"])
 
 
-def test_quick_sweep__peers_run(few: Few, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = quick_sweep.TABLES["quick"]
-    peers = pairs.Table(quick.sides[1:], quick.judge, quick.columns)
-    monkeypatch.setitem(quick_sweep.TABLES, "quick", peers)
-    monkeypatch.setattr(quick_sweep, "require_quick", lambda: None)
-    (found,) = quick_sweep.run(few("--rows", ROWS, "--last", 3))
-    assert list(found.rounds) == [side.name for side in peers.sides if side.installed]
+def test_mixture(few: Few) -> None:
+    for found, kind in zip(mixture.run(few("--rows", ROWS)), mixture.KINDS, strict=True):
+        check(found, mixture.TABLES[kind])
+        likelihoods = [columns["mean log-likelihood"] for columns in found.columns.values()]
+        assert max(likelihoods) - min(likelihoods) < 0.1
+
+
+def test_peers__are_all_there_where_nothing_may_be_left_out() -> None:
+    modules = (pca, kmeans, sweep, quick_sweep, scores, convert, compression, mixture)
+    sides = [side for m in modules for table in m.TABLES.values() for side in table.sides]
+    missing = sorted({side.needs for side in sides if not side.installed})
+    if missing and not os.environ.get("VEHCLUST_TEST_ALL"):
+        pytest.skip(f"not installed: {', '.join(missing)} (pip install -e '.[bench]')")
+    assert not missing
 
 
 def test_scores(few: Few) -> None:
