@@ -12,7 +12,7 @@ import pytest
 from tests.strategies import F32
 from vehclust_dask.estimators import KMeans, KMeansSweep
 from vehclust_dask.estimators.lloyd import LloydState
-from vehclust_dask.estimators.starts import improved
+from vehclust_dask.estimators.starts import Course, improved
 from vehclust_dask.records import ArrayBlocks
 
 
@@ -136,7 +136,7 @@ def test_improved__takes_a_center_from_where_two_share_a_cluster() -> None:
     # Two centers in the last cluster and one between two others: Lloyd's iteration rests there.
     stuck = np.array([[0.0, 0], [6, 6], [29, 30], [31, 30]])
     resting = KMeans(4, init=stuck).fit(rows)
-    best = improved(rows, resting.cluster_centers_, 1e-4)
+    best = improved(Course.of(rows, 1e-4), resting.cluster_centers_)
     inertia = KMeans(4, init=best).fit(rows).inertia_
     assert inertia < 0.2 * resting.inertia_
     assert KMeans(4, init=middles.astype(float)).fit(rows).inertia_ == pytest.approx(inertia)
@@ -147,7 +147,9 @@ def test_improved__never_makes_it_worse(k: int) -> None:
     rows = np.random.default_rng(k).standard_normal((60, 3)).astype(np.float32)
     rows[30:] = rows[:30]
     before = KMeans(k, init=rows[:k]).fit(rows)
-    after = KMeans(k, init=improved(rows, before.cluster_centers_, 1e-4), max_iter=1).fit(rows)
+    after = KMeans(
+        k, init=improved(Course.of(rows, 1e-4), before.cluster_centers_), max_iter=1
+    ).fit(rows)
     assert after.inertia_ <= before.inertia_ * (1 + 1e-12)
 
 

@@ -100,21 +100,49 @@ def _best_start(sample: F32, k: int, n_init: int, tol: float, seed: int, small: 
         chosen = np.random.default_rng([seed, 0x5B]).choice(len(sample), small, replace=False)
         rows = sample[np.sort(chosen)]
     starts = seed_plusplus(rows, k, [np.random.default_rng([seed, k, i]) for i in range(n_init)])
-    ahead = _ranked(rows, starts, tol, RACE_PASSES)[: -(-n_init // RACE_KEEPS)]
-    winner = improved(rows, _ranked(rows, ahead, tol, REST)[0], tol)
-    return _ranked(sample, [winner], tol, REST)[0] if small < len(sample) else winner
+    course = Course.of(rows, tol)
+    ahead = course.ranked(starts, RACE_PASSES)[: -(-n_init // RACE_KEEPS)]
+    winner = improved(course, course.ranked(ahead, REST)[0])
+    return Course.of(sample, tol).ranked([winner], REST)[0] if small < len(sample) else winner
 
 
-def _ranked(rows: F32, starts: list[F64], tol: float, max_iter: int) -> list[F64]:
-    """Iterate starts on rows in memory; return where they stand, the best first."""
-    blocks = ArrayBlocks.of(rows)
-    extent = RowRange.of(blocks, "start")
-    state = lloyd(blocks, LloydState(starts), extent, tol=tol, max_iter=max_iter, name="start")
-    inertia = assign(rows, Segments.of(state.centers)).sq_dist.sum(axis=0)
-    return [state.centers[i] for i in np.argsort(inertia, kind="stable")]
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Rows in memory that starts are iterated on, and what is asked of all of them once.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_rows, n_features), float32
+    extent : RowRange
+    tol : float
+    """
+
+    rows: F32
+    extent: RowRange
+    tol: float
+
+    @classmethod
+    def of(cls, rows: F32, tol: float) -> Course:
+        """Measure the rows."""
+        return cls(rows, RowRange.of(ArrayBlocks.of(rows), "start"), tol)
+
+    def ranked(self, starts: list[F64], max_iter: int) -> list[F64]:
+        """Iterate starts in shared passes; return where they stand, the best first."""
+        state = lloyd(
+            ArrayBlocks.of(self.rows),
+            LloydState(starts),
+            self.extent,
+            tol=self.tol,
+            max_iter=max_iter,
+            name="start",
+        )
+        if len(starts) == 1:
+            return state.centers
+        inertia = assign(self.rows, Segments.of(state.centers)).sq_dist.sum(axis=0)
+        return [state.centers[i] for i in np.argsort(inertia, kind="stable")]
 
 
-def improved(rows: F32, centers: F64, tol: float) -> F64:
+def improved(course: Course, centers: F64) -> F64:
     """Move single centers from where they are least missed to where they help most, while it helps.
 
     Lloyd's iteration never takes a center out of one region into another. Here the two clusters
@@ -124,17 +152,15 @@ def improved(rows: F32, centers: F64, tol: float) -> F64:
 
     Parameters
     ----------
-    rows : ndarray of shape (n_rows, n_features), float32
+    course : Course
     centers : ndarray of shape (k, n_features), float64
-    tol : float
-        Of the passes in between.
 
     Returns
     -------
     ndarray of shape (k, n_features), float64
         Never of larger inertia than the centers given.
     """
-    k = len(centers)
+    k, rows = len(centers), course.rows
     if k < 3:
         return centers
     found = assign(rows, Segments.of([centers]))
@@ -147,14 +173,14 @@ def improved(rows: F32, centers: F64, tol: float) -> F64:
         for split in wide[:SWAP_WIDTH]:
             tried += 1
             moved = _swapped(rows, labels, centers, kept, gone, int(split))
-            other = _ranked(rows, [moved], tol, SWAP_PASSES)[0]
+            other = course.ranked([moved], SWAP_PASSES)[0]
             there = assign(rows, Segments.of([other]))
             if there.sq_dist.sum() < (1 - SWAP_GAIN) * sq_dist.sum():
                 centers, found = other, there
                 break
         else:
             break
-    return _ranked(rows, [centers], tol, REST)[0]
+    return course.ranked([centers], REST)[0]
 
 
 def _cheapest_merge(centers: F64, counts: NDArray[np.int64]) -> tuple[int, int]:
