@@ -130,10 +130,13 @@ def _params(spec: ClusterSpec, seed: int) -> dict[str, Any]:
 
 
 def _words(spec: ClusterSpec) -> str:
-    ks = spec.n_clusters
     engine = "" if spec.engine == "vehclust" else f" by {spec.engine}"
-    shown = f"k = {ks[0]}" if len(ks) == 1 else f"k = {ks[0]}..{ks[-1]} ({len(ks)} of them)"
-    return f"{spec.method}, {shown}{engine}"
+    return f"{spec.method}, {shown_counts(spec.n_clusters)}{engine}"
+
+
+def shown_counts(ks: tuple[int, ...]) -> str:
+    """Write numbers of clusters for people: ``k = 2..50 (49 of them)``."""
+    return f"k = {ks[0]}" if len(ks) == 1 else f"k = {ks[0]}..{ks[-1]} ({len(ks)} of them)"
 
 
 def _centers(

@@ -21,6 +21,7 @@ from vehclust_dask.job.clustering import (
     create_places,
     load_state,
     save_state,
+    shown_counts,
 )
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.spec import ClusterSpec, StudySpec
@@ -84,9 +85,7 @@ def _params(spec: ClusterSpec, seed: int) -> dict[str, Any]:
 
 
 def _words(spec: ClusterSpec) -> str:
-    ks = spec.n_clusters
-    shown = f"k = {ks[0]}" if len(ks) == 1 else f"k = {ks[0]}..{ks[-1]} ({len(ks)} of them)"
-    return f"{spec.method}, {spec.covariance} covariances, {shown}"
+    return f"{spec.method}, {spec.covariance} covariances, {shown_counts(spec.n_clusters)}"
 
 
 def _fitted(folder: Path, spec: ClusterSpec, rows: Blocks, work: Work, name: str) -> MixtureState:

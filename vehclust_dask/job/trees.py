@@ -23,6 +23,7 @@ from vehclust_dask.job.clustering import (
     create_places,
     load_clustered,
     save_state,
+    shown_counts,
 )
 from vehclust_dask.job.neighbourhood import Neighbourhood, find_neighbours, load_neighbours
 from vehclust_dask.job.reduction import Reduced
@@ -146,8 +147,7 @@ def _cut(study: StudySpec, spec: ClusterSpec, rows: Blocks, tree: Step, work: Wo
             "matrices": {what: m.to_json(folder) for what, m in out.items()},
         }
 
-    shown = f"k = {ks[0]}" if len(ks) == 1 else f"k = {ks[0]}..{ks[-1]} ({len(ks)} of them)"
-    return work.ensure(step, f"{study.name}/{spec.name}: ward, {shown}", compute)
+    return work.ensure(step, f"{study.name}/{spec.name}: ward, {shown_counts(ks)}", compute)
 
 
 def _means(rows: Blocks, labels: Matrix, ks: tuple[int, ...], name: str) -> list[F64]:
