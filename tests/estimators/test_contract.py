@@ -12,7 +12,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from vehclust_dask.estimators import (
+    DBSCAN,
+    HDBSCAN,
     PCA,
+    DensityTree,
     GaussianMixture,
     GaussianMixtureSweep,
     KMeans,
@@ -50,6 +53,9 @@ def excused(estimator: Any) -> dict[str, str]:
         GaussianMixture(),
         Neighbours(3),
         Ward(),
+        DBSCAN(),
+        HDBSCAN(),
+        DensityTree(3),
     ],
     expected_failed_checks=excused,
 )
@@ -65,6 +71,9 @@ def test_contract(estimator: Any, check: Callable[[Any], None]) -> None:
         KMeansSweep(range(3, 6), init={3: np.eye(3)}, n_init=2, max_iter=7, tol=0.1),
         Neighbours(3, metric="cosine"),
         Ward(3, n_neighbors=5),
+        DBSCAN(0.3, min_samples=7, metric="cosine"),
+        HDBSCAN(7, 3, metric="cosine", cluster_selection_method="leaf"),
+        DensityTree(9, metric="cosine"),
         MiniBatchKMeans(3, batch_size=7, max_iter=2, window_bytes=1 << 20, random_state=None),
         GaussianMixture(3, covariance_type="tied", means_init=np.eye(3), precision="float32"),
         GaussianMixtureSweep(range(3, 6), tol=0.1, reg_covar=0.5, max_iter=7, n_init=2),

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from tests.strategies import F32
 from tests.two_processes import FileBlocks, two_processes
 from vehclust_dask.estimators import (
+    HDBSCAN,
     PCA,
+    DensityTree,
     GaussianMixture,
     GaussianMixtureSweep,
     KMeans,
@@ -56,6 +58,8 @@ def mixture_means(sweep: GaussianMixtureSweep) -> NDArray[Any]:
 @pytest.mark.parametrize(
     ("estimator", "result"),
     [
+        (DensityTree(3), lambda m: m.linkage(3)),
+        (HDBSCAN(5, 2, metric="cosine"), lambda m: m.single_linkage_),
         (PCA(3, scale="standard"), lambda m: m.components_),
         (PCA(0.9, scale="l2", solver="qr"), lambda m: m.components_),
         (KMeans(5, sample_size=400, max_iter=4), lambda m: m.cluster_centers_),

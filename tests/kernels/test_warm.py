@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from vehclust_dask.kernels import copies, linkage, neighbours, rescan, tiles, ward
+from vehclust_dask.kernels import (
+    condensed,
+    copies,
+    crossing,
+    density,
+    forest,
+    linkage,
+    neighbours,
+    rescan,
+    tiles,
+    ward,
+)
 from vehclust_dask.kernels.warm import warm_tiles
 
 
@@ -20,5 +31,17 @@ def test_warm_tiles__compiles_what_tasks_call() -> None:
         rescan._take_lists,
         linkage._number,
         linkage._cut,
+        forest._cores,
+        forest._kruskal,
+        forest._listed_between,
+        forest._roots,
+        crossing._leaf_order,
+        crossing._chain,
+        crossing._scan_band,
+        crossing.ceilings,
+        density._joins,
+        density._label,
+        condensed._condense,
+        condensed._leaves,
     ):
         assert kernel.signatures, f"{kernel.__name__} would be compiled by every worker"  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vehclust_dask.estimators.density import DBSCAN, HDBSCAN, DensityTree
 from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
 from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSweep
@@ -10,7 +11,10 @@ from vehclust_dask.estimators.pca import PCA
 from vehclust_dask.estimators.ward import Ward
 
 __all__ = [
+    "DBSCAN",
+    "HDBSCAN",
     "PCA",
+    "DensityTree",
     "GaussianMixture",
     "GaussianMixtureSweep",
     "KMeans",

@@ -7,8 +7,12 @@ import numpy as np
 from vehclust_dask.kernels.agreement import adjusted_mutual_information, contingency_table
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.columns import column_stats
+from vehclust_dask.kernels.condensed import Condensed, reachability
 from vehclust_dask.kernels.copies import Copies, hash_rows, spread
+from vehclust_dask.kernels.crossing import Side, Ways, chain, crossing
+from vehclust_dask.kernels.density import Cuts
 from vehclust_dask.kernels.distances import F32, F64
+from vehclust_dask.kernels.forest import Edges, Graph, forest, spanning
 from vehclust_dask.kernels.kmeans import BlockState, half_gaps, lloyd_pass, quantum_scale
 from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
 from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, membership, mixture_sums
@@ -60,10 +64,11 @@ def warm_mixtures() -> None:
 
 
 def warm_tiles() -> None:
-    """Call each kernel of neighbours and Ward; apart, since it takes as long as all others together."""
+    """Call each kernel of neighbours, Ward and density; apart: it takes as long as all others together."""
     X = _rows()
     _warm_neighbours(X)
     _warm_ward(X.astype(np.float64))
+    _warm_density(X)
 
 
 def _warm_neighbours(X: F32) -> None:
@@ -89,3 +94,24 @@ def _warm_ward(rows: F64) -> None:
         local_phase(state, uncertain)
         rescan(state, np.flatnonzero(uncertain), Frame.of(np.zeros(rows.shape[1]), 8.0))
     cut_linkage(linkage_of(state.merged, state.at), 3)
+
+
+def _warm_density(X: F32) -> None:
+    """Span two pairs of rows that lists leave apart, and cut what comes of it."""
+    near = np.array([[1], [0], [3], [2]], np.int32)
+    graph = Graph(near, np.ones((4, 1)), np.ones(4, np.int64))
+    core = graph.cores(2)
+    known = forest(graph, core, bound=core)
+    for unit in (False, True):
+        frame = Frame.of(np.zeros(X.shape[1]), 8.0, unit)
+        ready = frame.ready(X[:4], np.arange(4, dtype=np.int32))
+        ends, sq = chain(ready.exact[1:3], core[1:3])
+        bridge = Edges.of(ends[:, 0] + 1, ends[:, 1] + 1, sq)
+        ways = Ways.of(bridge, known.parts)
+        side = Side.of(ready, ways.place[known.parts], core, core)
+        found = crossing(side, side, ways.heights, bridge, side.part, frame.sq_scale)
+    tree = spanning(known, bridge.plus(found))
+    Cuts.of(graph, tree, 2, 1).labels(graph, 1.0)
+    linkage = linkage_of(np.column_stack([tree.a, tree.b]), tree.sq)
+    Condensed.of(linkage, 2)
+    reachability(linkage)
