@@ -45,6 +45,8 @@ studies:
       quick: {method: quick-kmeans, n_clusters: [3, 5], n_init: 2}
       mbk: {method: minibatch-kmeans, n_clusters: 4, n_init: 2, batch_size: 256}
       gm: {method: gaussian-mixture, n_clusters: [2, 5], n_init: 2, max_iter: 5, tol: 0}
+      db: {method: dbscan, metric: cosine, min_samples: [3, 9]}
+      hdb: {method: hdbscan, min_cluster_size: 30, min_samples: 5}
     featured: km/3
   raw:
     descriptors: [b]

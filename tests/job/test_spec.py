@@ -401,8 +401,8 @@ REFUSED = [
     ),
     (
         f"{KM}/method",
-        "hdbscan",
-        ".method: 'hdbscan' is not known; allowed: gaussian-mixture, kmeans",
+        "optics",
+        ".method: 'optics' is not known; allowed: dbscan, gaussian-mixture, hdbscan",
     ),
     (f"{KM}/n_cluster", 3, ".km: unknown key 'n_cluster'; did you mean 'n_clusters'?"),
     (f"{KM}/n_clusters", None, ".n_clusters: is missing; write 30"),

@@ -11,7 +11,6 @@ import pytest
 from tests.job.conftest import Site
 from vehclust_dask.errors import BadInput
 from vehclust_dask.job.tables import (
-    label_column,
     read_notes,
     update_notes,
     without_notes,
@@ -75,10 +74,6 @@ def test_write_scores__writes_the_same_table_twice(tmp_path: Path) -> None:
     write_scores(tmp_path, table)
     assert pd.read_parquet(tmp_path / "scores.parquet").equals(table)
     assert (tmp_path / "scores.csv").read_text().splitlines()[1] == "s,km,2,1.0"
-
-
-def test_label_column__is_what_export_looks_for() -> None:
-    assert label_column("km", 30) == "km_30"
 
 
 def test_write_labels__gives_a_column_each_and_places_of_the_featured_one(site: Site) -> None:

@@ -139,7 +139,10 @@ def test_plan__counts_lists_and_tree(site: Site) -> None:
     steps = planned(site, job)
     site.finished(job)
     slack = 4 * 5 * 8
-    for prefix, name in (("neighbours", "one: 8 nearest rows"), ("cut", "one/tree: ward")):
+    for prefix, name in (
+        ("neighbours", "one: 8 nearest rows, euclidean"),
+        ("cut", "one/tree: ward"),
+    ):
         (folder,) = (site.workdir / "steps").glob(f"{prefix}-*")
         assert chunk_bytes(folder) <= steps[name].disk_bytes + slack
     assert steps["one: tree"].task_bytes >= N_ROWS * (8 * 6 + 12 * 8)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from vehclust_dask.kernels.forest import Edges, Forest, Graph, forest, joined, s
 from vehclust_dask.kernels.linkage import linkage_of
 from vehclust_dask.kernels.tiles import Frame, unit_rows
 from vehclust_dask.records import Blocks, Group
+from vehclust_dask.tasks import one_thread
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -129,31 +130,46 @@ def _side_bytes(side: Side) -> int:
     return side.nbytes
 
 
-def span_rows(blocks: Blocks, known: Known, graph: Graph, min_samples: int, *, name: str) -> Edges:
+class Local(NamedTuple):
+    """What lists tell of a spanning tree.
+
+    Attributes
+    ----------
+    core, reach : ndarray of shape (n_distinct,), float64
+        As in `kernels.crossing.Side`.
+    found : Forest
+    """
+
+    core: F64
+    reach: F64
+    found: Forest
+
+    @classmethod
+    def of(cls, graph: Graph, min_samples: int) -> Local:
+        """Span the rows as far as their lists go: ``min_samples - 1`` rows each, or all there are."""
+        core = graph.cores(min_samples)
+        reach = np.maximum(core, graph.bounds())
+        return cls(core, reach, forest(graph, core, bound=reach))
+
+
+def connect(blocks: Blocks, known: Known, local: Local, *, name: str) -> Edges:
     """Return the spanning tree of mutual reachability of the distinct rows, by weight.
+
+    What the lists leave apart is connected by a pass over pairs of rows in different components;
+    where they leave nothing apart there is none.
 
     Parameters
     ----------
     blocks : Blocks
     known : Known
         The rows' frame and copies.
-    graph : Graph
-        Lists of at least ``min_samples - 1`` rows, or of all there are.
-    min_samples : int
-        No more than there are rows.
+    local : Local
     name : str
         Of the step, as the dashboard shows it.
     """
-    core = graph.cores(min_samples)
-    reach = np.maximum(core, graph.bounds())
-    found = forest(graph, core, bound=reach)
+    core, reach, found = local
     if found.n_parts == 1:
         return found.certain.in_order()
-    return _cross(blocks, known, core, reach, found, name)
-
-
-def _cross(blocks: Blocks, known: Known, core: F64, reach: F64, found: Forest, name: str) -> Edges:
-    """Connect what the lists leave apart, by a pass over pairs of rows in different components."""
     bridges = _bridges(blocks, known, core, found.parts, name)
     ways = Ways.of(found.likely.plus(bridges), found.parts)
     place = ways.place[found.parts]
@@ -233,8 +249,7 @@ class Hierarchy:
         -------
         DataFrame
             min_samples, eps, clusters, noise, largest (shares of all rows), sizable, balance,
-            balanced and recommended: of all balanced settings the one with the most effective
-            clusters, noise held against it.
+            balanced, recommended: see `kernels.density.Cell` and `best_setting`.
         """
         cuts = {q: self.cuts(q) for q in sorted(set(min_samples))}
         values = self._eps(cuts) if eps is None else sorted(set(eps))
@@ -252,8 +267,8 @@ class Hierarchy:
                     }
                 )
         table = pd.DataFrame(rows)
-        worth = (table["balance"] * (1 - table["noise"])).where(table["balanced"], -1.0)
-        table["recommended"] = table["balanced"] & (worth == worth.max())
+        table["recommended"] = table.index == _best(table)
+        table["recommended"] &= table["balanced"]
         return table
 
     def _eps(self, cuts: dict[int, Cuts]) -> list[float]:
@@ -269,6 +284,19 @@ class Hierarchy:
         return core
 
 
+def _best(grid: pd.DataFrame) -> int:
+    """Return the row of the best setting: a balanced one, with many effective clusters and little noise."""
+    worth = grid["balance"] * (1 - grid["noise"]) + np.where(grid["balanced"], len(grid) * 1e9, 0)
+    return int(grid.index[int(worth.to_numpy().argmax())])
+
+
+def best_setting(grid: pd.DataFrame, min_samples: int) -> dict[str, Any]:
+    """Return the best setting of one ``min_samples``, which need not be a balanced one."""
+    part = grid[grid["min_samples"] == min_samples]
+    (row,) = part.loc[[_best(part)]].to_dict("records")
+    return {str(word): value for word, value in row.items()}
+
+
 def grow_hierarchy(
     blocks: Blocks, min_samples: int, metric: str, *, name: str = "density"
 ) -> Hierarchy:
@@ -278,7 +306,9 @@ def grow_hierarchy(
     known = Known.of(blocks, metric)
     m = min(min_samples - 1, len(known.copies.first) - 1)
     graph = graph_of(known.copies, distinct_lists(blocks, known, m, name=f"{name}-neighbours"))
-    tree = span_rows(blocks, known, graph, min_samples, name=name)
+    with one_thread():
+        local = Local.of(graph, min_samples)
+    tree = connect(blocks, known, local, name=name)
     return Hierarchy(known.copies, graph, tree, min_samples, metric)
 
 

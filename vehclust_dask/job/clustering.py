@@ -56,6 +56,10 @@ class Clustered:
     step : Step
     earlier : tuple of Step
         That were made for this clustering before: their time counts as its own.
+    part : str
+        Of the job this is of: the name, unless one part gives several clusterings.
+    finds_k : bool
+        The number of clusters was found, not asked for: it names no column of labels.
     """
 
     study: str
@@ -68,6 +72,12 @@ class Clustered:
     matrices: dict[str, Matrix]
     step: Step
     earlier: tuple[Step, ...] = ()
+    part: str = ""
+    finds_k: bool = False
+
+    def label_column(self, k: int) -> str:
+        """Return the name of a column of labels: ``km_30``."""
+        return self.name if self.finds_k else f"{self.name}_{k}"
 
     def column(self, what: str, k: int) -> NDArray[Any]:
         """Return one clustering's values of all rows."""
@@ -81,7 +91,9 @@ class Clustered:
         return np.concatenate([matrix.load(i) for i in range(matrix.grid.n_blocks)])
 
 
-def cluster_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) -> Clustered:
+def cluster_rows(
+    study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work
+) -> list[Clustered]:
     """Cluster the rows of a study, or find the result of having done so."""
     rows = reduced.rows
     check_clusters(study, spec, rows.grid.n_rows)
@@ -100,12 +112,19 @@ def cluster_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Wo
         }
 
     work.ensure(step, f"{study.name}/{spec.name}: {_words(spec)}", compute)
-    return load_clustered(study, spec, step)
+    return [load_clustered(study, spec, step)]
 
 
 def check_clusters(study: StudySpec, spec: ClusterSpec, n_rows: int) -> None:
-    """Refuse more clusters than rows, before any work."""
-    if spec.n_clusters[-1] > n_rows:
+    """Refuse more clusters or samples than rows, before any work."""
+    for word in ("min_samples", "min_cluster_size"):
+        most = max(getattr(spec, word), default=0)
+        if most > n_rows:
+            raise BadInput(
+                f"studies.{study.name}.cluster.{spec.name}: {word}={most} but there are {n_rows} "
+                f"rows; lower it to {n_rows} or less"
+            )
+    if spec.n_clusters and spec.n_clusters[-1] > n_rows:
         raise BadInput(
             f"studies.{study.name}.cluster.{spec.name}: n_clusters={spec.n_clusters[-1]} but there are "
             f"{n_rows} rows; lower it to {n_rows} or less"
@@ -297,14 +316,18 @@ def assign_block(
 
 
 def load_clustered(
-    study: StudySpec, spec: ClusterSpec, step: Step, earlier: tuple[Step, ...] = ()
+    study: StudySpec,
+    spec: ClusterSpec,
+    step: Step,
+    earlier: tuple[Step, ...] = (),
+    name: str | None = None,
 ) -> Clustered:
-    """Return a finished clustering by centers."""
+    """Return a finished clustering; ``name`` where it is one of several of its part of the job."""
     facts = step.manifest()
     state = load_state(step.folder / CENTERS)
     return Clustered(
         study=study.name,
-        name=spec.name,
+        name=name or spec.name,
         ks=tuple(facts["ks"]),
         engine=spec.engine,
         method=spec.method,
@@ -316,4 +339,6 @@ def load_clustered(
         },
         step=step,
         earlier=earlier,
+        part=spec.name,
+        finds_k=not spec.n_clusters,
     )

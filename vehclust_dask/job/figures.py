@@ -19,6 +19,9 @@ from vehclust_dask.job.spec import ReportSpec, StudySpec
 from vehclust_dask.records import Blocks, Span
 from vehclust_dask.store.views import RowsView
 
+#: Clusters that sheets are drawn for at most; density methods may find thousands.
+MOST_SHEETS = 200
+
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
@@ -76,7 +79,7 @@ def draw_figures(
     for result in results:
         _animation(folder, result, paths, dataset.synthetic)
         if dataset.photos is not None and paths is not None and report.sheets != "none":
-            _sheets(folder, result, dataset, paths, report)
+            _sheets(folder, result, dataset, paths, report, say)
     files = sum(1 for file in folder.rglob("*") if file.is_file())
     say(f"figures: {files} files, {time.perf_counter() - began:.1f} s")
 
@@ -143,7 +146,12 @@ def two_columns(i: int, span: Span, rows: Blocks) -> NDArray[np.float32]:
 
 
 def _sheets(
-    folder: Path, result: StudyResult, dataset: Dataset, paths: list[str], report: ReportSpec
+    folder: Path,
+    result: StudyResult,
+    dataset: Dataset,
+    paths: list[str],
+    report: ReportSpec,
+    say: Say,
 ) -> None:
     """Draw a contact sheet per cluster and the wall of all clusters."""
     from vehclust_dask.report.chosen import photo_order
@@ -151,6 +159,9 @@ def _sheets(
 
     order = photo_order(paths)
     for clustered, k in _with_sheets(result, report):
+        if not 0 < k <= MOST_SHEETS:
+            say(f"{result.spec.name}/{clustered.name}: no sheets for {k} clusters")
+            continue
         out = folder / "sheets" / result.spec.name / f"{clustered.name}-k{k}"
         shared: dict[str, Any] = {
             "n_clusters": k,

@@ -38,7 +38,7 @@ MIXTURES, MIXTURE_STATE = "mixtures.npz", "mixtures-state.npz"
 FLOATS = ("sq_dist", "margin", "resp", "second_resp")
 
 
-def mix_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) -> Clustered:
+def mix_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) -> list[Clustered]:
     """Fit the mixtures of a study and place every row, or find the result of having done so."""
     rows = reduced.rows
     check_clusters(study, spec, rows.grid.n_rows)
@@ -66,7 +66,7 @@ def mix_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) 
         }
 
     work.ensure(step, f"{study.name}/{spec.name}: {_words(spec)}", compute)
-    return _load(study, spec, step)
+    return [_load(study, spec, step)]
 
 
 def _params(spec: ClusterSpec, seed: int) -> dict[str, Any]:

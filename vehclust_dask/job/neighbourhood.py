@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vehclust_dask.estimators.neighbours import Known, Lists, distinct_lists
+from vehclust_dask.job.study import DENSITY, StudySpec
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.copies import Copies
 from vehclust_dask.kernels.tiles import Frame
@@ -51,6 +52,17 @@ class Neighbourhood:
             np.concatenate([self.rows.load(i) for i in blocks]),
             np.concatenate([self.sq_dist.load(i) for i in blocks]),
         )
+
+
+def needed_neighbours(study: StudySpec, metric: str) -> int:
+    """Return how many nearest rows a study asks for, 0 for none: its clusterings share one step."""
+    asked = [0]
+    for spec in study.cluster:
+        if spec.method == "ward" and metric == "euclidean":
+            asked.append(spec.n_neighbors)
+        if spec.method in DENSITY and spec.metric == metric:
+            asked.append(max(1, spec.largest_samples - 1))
+    return max(asked)
 
 
 def find_neighbours(rows: Blocks, digest: str, m: int, metric: str, label: str, work: Work) -> Step:

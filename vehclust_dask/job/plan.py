@@ -11,9 +11,12 @@ from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
 from vehclust_dask.estimators.starts import LARGE_BYTES
 from vehclust_dask.job.clustering import check_clusters
+from vehclust_dask.job.neighbourhood import needed_neighbours
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
+from vehclust_dask.job.study import DENSITY, METRICS
 from vehclust_dask.kernels import mixture
+from vehclust_dask.kernels.forest import EDGES_AT_ONCE
 from vehclust_dask.kernels.segments import TILE_ROWS
 from vehclust_dask.kernels.tiles import SLACK
 from vehclust_dask.records import RowGrid
@@ -186,10 +189,19 @@ def _study_steps(
             3 * block + 2 * out,
             4 * _stored_rows(grid) * kept,
         )
+    for metric in METRICS:
+        m = min(needed_neighbours(study, metric), grid.n_rows - 1)
+        if m > 0:
+            yield _neighbour_step(study, metric, m, grid, kept)
     for spec in study.cluster:
         check_clusters(study, spec, grid.n_rows)
         if spec.method == "ward":
-            yield from _tree_steps(study, spec, grid, kept)
+            m = min(needed_neighbours(study, "euclidean"), grid.n_rows - 1)
+            yield from _tree_steps(study, spec, m, grid, kept)
+            continue
+        if spec.method in DENSITY:
+            m = min(needed_neighbours(study, spec.metric), grid.n_rows - 1)
+            yield _density_step(study, spec, m, grid, kept)
             continue
         planned = _mixture_step if spec.method == "gaussian-mixture" else _cluster_step
         yield planned(study, spec, grid, kept)
@@ -238,23 +250,30 @@ def _mixture_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
     )
 
 
-def _tree_steps(
-    study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
-) -> Iterator[PlannedStep]:
-    """Plan Ward's method: tiles and lists, the state of the tree in one task, cuts."""
-    n, m = grid.n_rows, min(spec.n_neighbors, grid.n_rows - 1)
-    group = min(budget.TILE_ROWS, n)
+def _neighbour_step(
+    study: StudySpec, metric: str, m: int, grid: RowGrid, width: int
+) -> PlannedStep:
+    """Plan the pass over all pairs of rows: rows of both groups as they are and as tiles, lists."""
     groups = len(grid.groups())
-    # Rows of both groups as they are and as tiles, lists with room for twice as many entries.
-    tile = 2 * group * (16 * width + 32 * (m + SLACK) + 24 * m)
-    yield PlannedStep(
-        f"{study.name}: {m} nearest rows",
+    group = min(budget.TILE_ROWS, grid.n_rows)
+    exact = 8 if metric == "cosine" else 4
+    # Lists have room for twice as many entries.
+    tile = 2 * group * ((exact + 12) * width + 32 * (m + SLACK) + 24 * m)
+    return PlannedStep(
+        f"{study.name}: {m} nearest rows, {metric}",
         grid,
         width,
         groups * (groups + 1) // 2,
         4 * grid.block_rows * width + tile,
-        n * (12 * m + 16),
+        grid.n_rows * (12 * m + 16),
     )
+
+
+def _tree_steps(
+    study: StudySpec, spec: ClusterSpec, m: int, grid: RowGrid, width: int
+) -> Iterator[PlannedStep]:
+    """Plan Ward's method: the state of the tree in one task, cuts."""
+    n = grid.n_rows
     yield PlannedStep(
         f"{study.name}: tree",
         grid,
@@ -264,3 +283,19 @@ def _tree_steps(
         n * (8 * width + 12 * m + 120),
     )
     yield _cluster_step(study, spec, grid, width)
+
+
+def _density_step(
+    study: StudySpec, spec: ClusterSpec, m: int, grid: RowGrid, width: int
+) -> PlannedStep:
+    """Plan a density method: all lists and a stretch of their edges in one task, then places."""
+    settings = max(1, len(spec.eps) or len(spec.min_cluster_size)) * max(1, len(spec.min_samples))
+    n = grid.n_rows
+    return PlannedStep(
+        f"{study.name}/{spec.name}: {spec.method}, {spec.metric}",
+        grid,
+        width,
+        len(grid.leaves()),
+        n * (24 * m + 160) + min(n * m, 2 * EDGES_AT_ONCE) * 96 + 4 * grid.block_rows * width,
+        n * (40 + 24 * settings),
+    )

@@ -20,14 +20,16 @@ import pandas as pd
 from vehclust_dask import __version__, blocks
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import Interrupted, RunMissing
-from vehclust_dask.job.clustering import cluster_rows
+from vehclust_dask.job.clustering import Clustered, cluster_rows
 from vehclust_dask.job.dataset import Dataset, convert, find_converted
+from vehclust_dask.job.density import cut_rows, select_rows
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
 from vehclust_dask.job.spec import JobSpec, StudySpec
+from vehclust_dask.job.study import DENSITY
 from vehclust_dask.job.tables import (
     KEYS,
     read_notes,
@@ -60,7 +62,12 @@ VERSIONED = (
 )  # fmt: skip
 MANIFEST = "manifest.json"
 #: What finds the clusters of a method; the others are clusters by centers.
-FINDERS = {"gaussian-mixture": mix_rows, "ward": grow_and_cut}
+FINDERS = {
+    "gaussian-mixture": mix_rows,
+    "ward": grow_and_cut,
+    "dbscan": cut_rows,
+    "hdbscan": select_rows,
+}
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     methods = {one.method for study in spec.studies for one in study.cluster}
     if "gaussian-mixture" in methods:
         warm_mixtures()
-    if "ward" in methods:
+    if not methods.isdisjoint(("ward", *DENSITY)):
         warm_tiles()
 
 
@@ -261,7 +268,9 @@ def _study(
     )
     reduced = reduce_study(study, view, work, spec.data.block_rows)
     clusterings = [
-        FINDERS.get(one.method, cluster_rows)(study, one, reduced, work) for one in study.cluster
+        found
+        for one in study.cluster
+        for found in FINDERS.get(one.method, cluster_rows)(study, one, reduced, work)
     ]
     scores = [
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
@@ -271,7 +280,19 @@ def _study(
     labels = [one.matrices["labels"].digest for one in clusterings]
     for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
         blocks.forget(view, digest)
-    return StudyResult(study, view, reduced, clusterings, scores, study.featured)
+    featured = _featured(study, clusterings)
+    return StudyResult(study, view, reduced, clusterings, scores, featured)
+
+
+def _featured(study: StudySpec, clusterings: list[Clustered]) -> tuple[str, int] | None:
+    """Return name and k of the featured clustering; of those that find k the first of that name."""
+    if study.featured is None:
+        return None
+    name, k = study.featured
+    if k is not None:
+        return name, k
+    found = next(c for c in clusterings if c.part == name)
+    return found.name, found.ks[0]
 
 
 def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Work) -> pd.DataFrame:
@@ -282,7 +303,7 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
         for one in result.clusterings:
             sizes = cluster_sizes(one, work)
             sizes.to_parquet(tables / f"clusters-{one.study}-{one.name}.parquet", index=False)
-        if result.clusterings and result.featured is not None:
+        if result.featured is not None:
             write_labels(
                 tables / f"labels-{result.spec.name}.parquet",
                 dataset.samples,
@@ -369,6 +390,7 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
                 "engine": c.engine,
                 "k": list(c.ks),
             }
+            | ({"column": c.name} if c.finds_k else {})
             for c in result.clusterings
         },
     }

@@ -27,6 +27,7 @@ from vehclust_dask.kernels.scores import (
     Spread,
     calinski_harabasz,
     davies_bouldin,
+    nearest_means,
     spread_of,
 )
 from vehclust_dask.records import Span
@@ -134,6 +135,7 @@ def _score_table(clustered: Clustered, offsets: I64, means: F64, spread: Spread)
     for s, k in enumerate(clustered.ks):
         part = slice(int(offsets[s]), int(offsets[s + 1]))
         counts = spread.counts[part]
+        rows_in = int(counts.sum())
         rows.append(
             {
                 "k": k,
@@ -142,8 +144,8 @@ def _score_table(clustered: Clustered, offsets: I64, means: F64, spread: Spread)
                     counts, means[part], spread.sq_distance[part]
                 ),
                 "davies_bouldin": davies_bouldin(counts, means[part], spread.distance[part]),
-                "smallest": int(counts[counts > 0].min()),
-                "largest": int(counts.max()),
+                "smallest": int(counts[counts > 0].min(initial=rows_in)),
+                "largest": int(counts.max(initial=0)),
                 "empty": int((counts == 0).sum()),
             }
         )
@@ -155,8 +157,7 @@ def _cluster_table(clustered: Clustered, offsets: I64, means: F64, spread: Sprea
     for s, k in enumerate(clustered.ks):
         part = slice(int(offsets[s]), int(offsets[s + 1]))
         M, counts = means[part], spread.counts[part]
-        apart = np.sqrt(np.square(M[:, None] - M[None]).sum(axis=2))
-        np.fill_diagonal(apart, np.inf)
+        nearest, apart = nearest_means(M)
         frames.append(
             pd.DataFrame(
                 {
@@ -164,8 +165,8 @@ def _cluster_table(clustered: Clustered, offsets: I64, means: F64, spread: Sprea
                     "cluster": np.arange(k),
                     "size": counts,
                     "mean_distance": spread.distance[part] / np.maximum(counts, 1),
-                    "nearest_cluster": apart.argmin(axis=1) if k > 1 else np.full(k, -1),
-                    "nearest_distance": apart.min(axis=1),
+                    "nearest_cluster": nearest,
+                    "nearest_distance": apart,
                 }
             )
         )
@@ -232,15 +233,16 @@ def judge_rows(clustered: Clustered, known: Known, work: Work) -> pd.DataFrame:
 
 
 def _judge_one(labels: Matrix, known: Known, s: int) -> dict[str, float]:
-    """Compare one clustering with groups and truth."""
+    """Compare one clustering with groups and truth, on the rows that are in a cluster."""
     mine = np.concatenate([labels.read(i)[:, s] for i in range(labels.grid.n_blocks)])
     out: dict[str, float] = {}
+    clustered = mine >= 0
     if known.group is not None:
-        told = known.group >= 0
+        told = (known.group >= 0) & clustered
         agreement, chance = group_agreement(known.group[told], mine[told])
         out |= {"group_agreement": agreement, "group_agreement_chance": chance}
     for column, values in known.truth.items():
-        told = values >= 0
+        told = (values >= 0) & clustered
         if not told.any():
             continue
         table = contingency_table(values[told], mine[told])

@@ -15,7 +15,6 @@ from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import RunMissing, UsageError, nearest
 from vehclust_dask.job.plan import Plan
 from vehclust_dask.job.run import MANIFEST, read_run
-from vehclust_dask.job.tables import label_column
 from vehclust_dask.labels.export import METHOD_NAMES, export_csv
 from vehclust_dask.store.folders import read_json
 
@@ -272,7 +271,8 @@ def export_clusterings(
         number = k or _only_k(record, chosen)
         labels = folder / "tables" / f"labels-{one}.parquet"
         method = _file_method(record, chosen)
-        files.append(export_csv(labels, one, method, label_column(chosen, number), number, out))
+        column = record["clusterings"][chosen].get("column") or f"{chosen}_{number}"
+        files.append(export_csv(labels, one, method, column, number, out))
     if not files:
         raise RunMissing(f"run {folder.name} has no clusterings: its job only converts")
     return files

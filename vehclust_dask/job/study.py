@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from vehclust_dask.errors import nearest
 from vehclust_dask.job.counts import MAX_COUNTS, parse_counts
@@ -11,18 +13,38 @@ from vehclust_dask.job.reading import Place, refuse_repeats
 
 ENGINES = ("vehclust", "dask-ml")
 SCALES = ("none", "standard", "minmax", "l2")
-METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans", "gaussian-mixture", "ward")
+METHODS = (
+    "kmeans",
+    "quick-kmeans",
+    "minibatch-kmeans",
+    "gaussian-mixture",
+    "ward",
+    "dbscan",
+    "hdbscan",
+)
+#: Methods that find their own number of clusters.
+DENSITY = ("dbscan", "hdbscan")
+METRICS = ("euclidean", "cosine")
+SELECTIONS = ("eom", "leaf")
 INITS = ("best-of-sample", "k-means||")
 _OF_MIXTURES = ("covariance", "reg_covar", "precision")
 _OF_TREES = ("n_neighbors",)
+_OF_DENSITY = ("metric", "min_samples", "eps", "min_cluster_size", "selection")
+_NOT_OF_DENSITY = (
+    "n_clusters", "init", "n_init", "max_iter", "tol", "batch_size", *_OF_MIXTURES, *_OF_TREES,
+)  # fmt: skip
 #: Keys of a clustering that a method has no use for.
 FOREIGN_KEYS = {
-    "kmeans": ("batch_size", *_OF_MIXTURES, *_OF_TREES),
-    "quick-kmeans": ("batch_size", "init", "max_iter", "tol", *_OF_MIXTURES, *_OF_TREES),
-    "minibatch-kmeans": ("init", "tol", *_OF_MIXTURES, *_OF_TREES),
-    "gaussian-mixture": ("init", "batch_size", *_OF_TREES),
-    "ward": ("batch_size", "init", "n_init", "max_iter", "tol", *_OF_MIXTURES),
-}
+    "kmeans": ("batch_size", *_OF_MIXTURES, *_OF_TREES, *_OF_DENSITY),
+    "quick-kmeans": (
+        "batch_size", "init", "max_iter", "tol", *_OF_MIXTURES, *_OF_TREES, *_OF_DENSITY,
+    ),
+    "minibatch-kmeans": ("init", "tol", *_OF_MIXTURES, *_OF_TREES, *_OF_DENSITY),
+    "gaussian-mixture": ("init", "batch_size", *_OF_TREES, *_OF_DENSITY),
+    "ward": ("batch_size", "init", "n_init", "max_iter", "tol", *_OF_MIXTURES, *_OF_DENSITY),
+    "dbscan": (*_NOT_OF_DENSITY, "min_cluster_size", "selection"),
+    "hdbscan": (*_NOT_OF_DENSITY, "eps"),
+}  # fmt: skip
 #: What a method takes where the job does not say: starts, passes, tolerance.
 DEFAULTS: dict[str, tuple[int, int, float]] = {
     "kmeans": (10, 300, 1e-4),
@@ -30,6 +52,8 @@ DEFAULTS: dict[str, tuple[int, int, float]] = {
     "minibatch-kmeans": (10, 300, 1e-4),
     "gaussian-mixture": (1, 100, 1e-3),
     "ward": (1, 1, 0.0),
+    "dbscan": (1, 1, 0.0),
+    "hdbscan": (1, 1, 0.0),
 }
 COVARIANCES = ("full", "tied", "diag", "spherical")
 PRECISIONS = ("float64", "float32")
@@ -37,6 +61,8 @@ PRECISIONS = ("float64", "float32")
 DEFAULT_VARIANCE, DEFAULT_MAX_COMPONENTS = 0.9, 200
 #: The featured clustering's k is the one nearest to this unless the job names another.
 FEATURED_K = 30
+#: min_samples of DBSCAN unless the job names others, and how many settings one may name.
+DBSCAN_SAMPLES, MAX_SETTINGS = (5, 10, 32), 60
 
 
 @dataclass(frozen=True)
@@ -76,9 +102,9 @@ class ClusterSpec:
     name : str
     method : str
         ``kmeans``, ``quick-kmeans`` (settles on a sample, then two passes over all rows),
-        ``minibatch-kmeans``, ``gaussian-mixture`` or ``ward``.
+        ``minibatch-kmeans``, ``gaussian-mixture``, ``ward``, ``dbscan`` or ``hdbscan``.
     n_clusters : tuple of int
-        Sorted, each once.
+        Sorted, each once; empty for ``dbscan`` and ``hdbscan``, which find it.
     engine : str
         ``vehclust`` or ``dask-ml``.
     init : str
@@ -101,6 +127,18 @@ class ClusterSpec:
         Of the products of its fit: ``float64``, or ``float32`` for the faster one.
     n_neighbors : int
         Length of the lists that the tree of ``ward`` grows from.
+    metric : str
+        Of ``dbscan`` and ``hdbscan``: ``euclidean`` or ``cosine``.
+    min_samples : tuple of int
+        Rows that make a row a core row, itself included; a clustering for each. Empty for
+        ``hdbscan``: as many as ``min_cluster_size``.
+    eps : tuple of float
+        Of ``dbscan``, in the metric's own unit; empty: a grid of all that matter, and the labels of
+        its best value for each ``min_samples``.
+    min_cluster_size : tuple of int
+        Of ``hdbscan``.
+    selection : str
+        Of ``hdbscan``: ``eom`` or ``leaf``.
     """
 
     name: str
@@ -116,6 +154,16 @@ class ClusterSpec:
     reg_covar: float = 1e-6
     precision: str = "float64"
     n_neighbors: int = 32
+    metric: str = "euclidean"
+    min_samples: tuple[int, ...] = ()
+    eps: tuple[float, ...] = ()
+    min_cluster_size: tuple[int, ...] = ()
+    selection: str = "eom"
+
+    @property
+    def largest_samples(self) -> int:
+        """Return the largest ``min_samples`` of a density method."""
+        return max((*self.min_samples, *(() if self.min_samples else self.min_cluster_size)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +180,7 @@ class StudySpec:
     reduce : ReduceSpec
     cluster : tuple of ClusterSpec
         May be empty: a study may end with its variance curve.
-    featured : tuple of (str, int) or None
+    featured : tuple of (str, int or None) or None
         Clustering and k that get cluster pages and stored distances. Unless the job names it: the
         first clustering, and of its k the one nearest to 30 (the smaller of two equally near).
         None only for a study without clusterings.
@@ -143,7 +191,7 @@ class StudySpec:
     scale: str
     reduce: ReduceSpec
     cluster: tuple[ClusterSpec, ...]
-    featured: tuple[str, int] | None
+    featured: tuple[str, int | None] | None
 
 
 def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
@@ -230,7 +278,7 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
         place["method"].maybe(lambda there: there.choice(METHODS))
     place = place.mapping(field.name for field in dataclasses.fields(ClusterSpec)[1:])
     method = place["method"].choice(METHODS)
-    engines = ENGINES[:1] if method in ("gaussian-mixture", "ward") else ENGINES
+    engines = ENGINES if method.endswith("kmeans") else ENGINES[:1]
     engine = place["engine"].choice(engines, "vehclust")
     for key in FOREIGN_KEYS[method]:
         if place[key].given:
@@ -245,7 +293,7 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
     return ClusterSpec(
         name=name,
         method=method,
-        n_clusters=_counts(place["n_clusters"]),
+        n_clusters=() if method in DENSITY else _counts(place["n_clusters"]),
         engine=engine,
         init=place["init"].choice(inits, inits[0]),
         n_init=place["n_init"].whole(1 if dask_ml_kmeans else n_init, least=1),
@@ -256,7 +304,37 @@ def _cluster(name: str, place: Place) -> ClusterSpec:
         reg_covar=place["reg_covar"].number(1e-6),
         precision=place["precision"].choice(PRECISIONS, "float64"),
         n_neighbors=place["n_neighbors"].whole(32, least=1),
+        **(_density(method, place) if method in DENSITY else {}),
     )
+
+
+def _density(method: str, place: Place) -> dict[str, Any]:
+    """Read what density methods take: each number alone or in a list."""
+    samples = _each(place["min_samples"], lambda one: one.whole(least=1))
+    read: dict[str, Any] = {"metric": place["metric"].choice(METRICS, "euclidean")}
+    if method == "dbscan":
+        eps = _each(place["eps"], _distance)
+        return read | {"min_samples": samples or DBSCAN_SAMPLES, "eps": eps}
+    sizes = _each(place["min_cluster_size"], lambda one: one.whole(least=2))
+    if not sizes:
+        place["min_cluster_size"].refuse("is missing; write how many rows a cluster has at least")
+    selection = place["selection"].choice(SELECTIONS, "eom")
+    return read | {"min_samples": samples, "min_cluster_size": sizes, "selection": selection}
+
+
+def _each(place: Place, read: Callable[[Place], Any]) -> tuple[Any, ...]:
+    """Read one value or a list of them, sorted, each once; empty where there is none."""
+    found = tuple(sorted({read(item) for item in place.items()}))
+    if len(found) > MAX_SETTINGS:
+        place.refuse(f"names {len(found)} values, {MAX_SETTINGS} at most")
+    return found
+
+
+def _distance(place: Place) -> float:
+    value = place.number()
+    if not value > 0:
+        place.wrong("a distance above 0")
+    return value
 
 
 def _counts(place: Place) -> tuple[int, ...]:
@@ -278,17 +356,22 @@ def _counts(place: Place) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
-def _featured(place: Place, cluster: tuple[ClusterSpec, ...]) -> tuple[str, int] | None:
+def _featured(place: Place, cluster: tuple[ClusterSpec, ...]) -> tuple[str, int | None] | None:
     """Read ``km/30`` or ``km``; the default is the first clustering at the k nearest to 30."""
     if not cluster:
         if place.given:
             place.refuse("names a clustering, but the study has none")
         return None
     by_name = {spec.name: spec for spec in cluster}
-    name, slash, k = place.text(cluster[0].name).partition("/")
+    first = next((spec for spec in cluster if spec.n_clusters), cluster[0])
+    name, slash, k = place.text(first.name).partition("/")
     if name not in by_name:
         place.refuse(f"'{name}' is no clustering of this study; {nearest(name, by_name)}")
     counts = by_name[name].n_clusters
+    if not counts:
+        if slash:
+            place.refuse(f"'{name}' finds its number of clusters itself; write '{name}'")
+        return name, None
     if not slash:
         return name, min(counts, key=lambda count: (abs(count - FEATURED_K), count))
     if not k.isdecimal() or int(k) not in counts:

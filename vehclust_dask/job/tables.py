@@ -17,17 +17,12 @@ from vehclust_dask.store.views import RowsView, original_rows
 
 #: Columns of the notes a person may fill; they are carried to later runs of the same job.
 NOTES = ("interpretation", "quality")
-#: Where a row of the featured clustering belongs; the last two for mixtures alone.
-PLACES = ("second", "sq_dist", "margin", "resp", "second_resp")
+#: Where a row of the featured clustering belongs; the last for mixtures and density methods alone.
+PLACES = ("second", "sq_dist", "margin", "resp", "second_resp", "core", "probability", "glosh")
 #: What mixtures have beside the scores of all clusterings.
 CRITERIA = ("log_likelihood", "bic", "aic")
 #: What names a row of scores.
 KEYS = ("study", "clustering", "k")
-
-
-def label_column(clustering: str, k: int) -> str:
-    """Return the name of a column of labels: ``km_30``."""
-    return f"{clustering}_{k}"
 
 
 def write_labels(
@@ -61,7 +56,7 @@ def write_labels(
         for one in clusterings:
             labels = one.matrices["labels"].load(i)
             for s, k in enumerate(one.ks):
-                columns[label_column(one.name, k)] = labels[:, s]
+                columns[one.label_column(k)] = labels[:, s]
             if one.name == featured[0]:
                 at = one.ks.index(featured[1])
                 for what in PLACES:
@@ -88,6 +83,8 @@ def score_columns(
     for criterion in CRITERIA:
         if criterion in facts:
             table[criterion] = facts[criterion]
+    for word, value in facts.get("setting", {}).items():
+        table[word] = value
     table["components"] = reduced.rows.n_features
     table["n_iter"] = facts["n_iter"]
     table["converged"] = facts["converged"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from pathlib import Path
@@ -11,33 +10,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vehclust_dask.blocks import map_rows, reduce_rows, solo
+from vehclust_dask.blocks import solo
 from vehclust_dask.errors import BadInput
-from vehclust_dask.estimators.lloyd import LloydState, RowRange
 from vehclust_dask.estimators.ward import grow_tree, start_ward, whole_linkage
 from vehclust_dask.job.clustering import (
-    CENTERS,
     STATE,
     Clustered,
     check_clusters,
     create_places,
     load_clustered,
-    save_state,
     shown_counts,
 )
-from vehclust_dask.job.neighbourhood import Neighbourhood, find_neighbours, load_neighbours
+from vehclust_dask.job.neighbourhood import (
+    Neighbourhood,
+    find_neighbours,
+    load_neighbours,
+    needed_neighbours,
+)
+from vehclust_dask.job.placing import place_labels
 from vehclust_dask.job.reduction import Reduced
-from vehclust_dask.job.scoring import MeansPass
 from vehclust_dask.job.spec import ClusterSpec, StudySpec
 from vehclust_dask.job.work import Work
-from vehclust_dask.kernels.assignment import assign
-from vehclust_dask.kernels.distances import sq_norms
-from vehclust_dask.kernels.kmeans import integers_to_centers, quantum_scale
 from vehclust_dask.kernels.linkage import cut_linkage
-from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.kernels.ward import WardState
-from vehclust_dask.records import Blocks, Span
-from vehclust_dask.store.matrices import Matrix
+from vehclust_dask.records import Blocks
 from vehclust_dask.store.steps import Step
 
 F32 = NDArray[np.float32]
@@ -49,15 +45,18 @@ LINKAGE = "linkage.npy"
 SAVE_EVERY = 45.0
 
 
-def grow_and_cut(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) -> Clustered:
+def grow_and_cut(
+    study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work
+) -> list[Clustered]:
     """Grow the tree of a study's rows and cut it, or find the result of having done so."""
     rows = reduced.rows
     check_clusters(study, spec, rows.grid.n_rows)
-    near = find_neighbours(rows, rows.digest, spec.n_neighbors, "euclidean", study.name, work)
+    m = needed_neighbours(study, "euclidean")
+    near = find_neighbours(rows, rows.digest, m, "euclidean", study.name, work)
     _check_distinct(study, spec, near)
-    tree = _grow(study, rows, near, work)
+    tree = _grow(study, rows, rows.digest, near, work)
     cut = _cut(study, spec, rows, tree, work)
-    return load_clustered(study, spec, cut, earlier=(near, tree))
+    return [load_clustered(study, spec, cut, earlier=(near, tree))]
 
 
 def _check_distinct(study: StudySpec, spec: ClusterSpec, near: Step) -> None:
@@ -69,9 +68,9 @@ def _check_distinct(study: StudySpec, spec: ClusterSpec, near: Step) -> None:
         )
 
 
-def _grow(study: StudySpec, rows: Blocks, near: Step, work: Work) -> Step:
+def _grow(study: StudySpec, rows: Blocks, digest: str, near: Step, work: Work) -> Step:
     """Grow the whole tree; the length of the lists it grows from does not change it."""
-    step = work.step("ward", {}, near.digest)
+    step = work.step("ward", {}, digest)
 
     def compute(folder: Path) -> dict[str, Any]:
         name = f"ward-{study.name}"
@@ -132,54 +131,6 @@ def _cut(study: StudySpec, spec: ClusterSpec, rows: Blocks, tree: Step, work: Wo
         for i, span in enumerate(rows.grid.spans()):
             block = labels[span.row0 : span.row0 + span.n_rows]
             out["labels"].write(i, block.astype(out["labels"].dtype))
-        centers = _means(rows, out["labels"], ks, name)
-        rest = [True] * len(ks)
-        save_state(folder / CENTERS, LloydState(centers, rest, rest))
-        segments = Segments.of(centers)
-        parts = map_rows(rows.grid, place_block, rows, segments, out, name=f"{name}-place", on=rows)
-        for matrix in out.values():
-            matrix.check_whole()
-        return {
-            "ks": list(ks),
-            "n_iter": [0] * len(ks),
-            "converged": [True] * len(ks),
-            "inertia": [float(v) for v in sum(parts, start=np.zeros(len(ks)))],
-            "matrices": {what: m.to_json(folder) for what, m in out.items()},
-        }
+        return place_labels(folder, rows, ks, out, name)
 
     return work.ensure(step, f"{study.name}/{spec.name}: ward, {shown_counts(ks)}", compute)
-
-
-def _means(rows: Blocks, labels: Matrix, ks: tuple[int, ...], name: str) -> list[F64]:
-    """Return the means of the clusters of every cut, from exact sums."""
-    offsets = np.cumsum([0, *ks]).astype(np.int64)
-    extent = RowRange.of(rows, name)
-    scale = quantum_scale(extent.largest, extent.n)
-    one = MeansPass(labels, offsets, scale, rows.n_features)
-    sums, counts = reduce_rows(rows, one, name=f"{name}-means", exact=True)
-    means = integers_to_centers(sums, counts, scale, np.zeros(sums.shape))
-    return [means[a:b] for a, b in itertools.pairwise(offsets.tolist())]
-
-
-def place_block(
-    i: int, span: Span, rows: Blocks, segments: Segments, out: dict[str, Matrix]
-) -> F64:
-    """Write where the rows of one block lie among the centers of their cuts; return its inertias.
-
-    A row of a cut need not lie nearest to the center of its own cluster: its margin is then below
-    zero, and the nearest center is that of its second cluster.
-    """
-    X = rows.read(i)
-    found = assign(X, segments)
-    labels = out["labels"].load(i).astype(np.int32)
-    second, sq_dist, margin = found.second.copy(), found.sq_dist.copy(), found.margin.copy()
-    for s in range(segments.n_segments):
-        other = np.flatnonzero(labels[:, s] != found.labels[:, s])
-        own = segments.centers[segments.part(s)][labels[other, s]]
-        sq_dist[other, s] = sq_norms(X[other].astype(np.float64) - own)
-        second[other, s] = found.labels[other, s]
-        margin[other, s] = np.sqrt(found.sq_dist[other, s]) - np.sqrt(sq_dist[other, s])
-    for what, values in (("second", second), ("sq_dist", sq_dist), ("margin", margin)):
-        out[what].write(i, values.astype(out[what].dtype))
-    inertia: F64 = sq_dist.sum(axis=0)
-    return inertia

@@ -111,11 +111,37 @@ def davies_bouldin(counts: I64, means: F64, distance: F64) -> float:
     if k < 2:
         return float("nan")
     radius = distance[used] / counts[used]
-    M = means[used]
-    apart = np.sqrt(np.square(M[:, None] - M[None]).sum(axis=2))
+    worst, apart = np.empty(k), np.empty(k)
+    _worst_ratios(means[used], radius, worst, apart)
     if np.allclose(radius, 0) or np.allclose(apart, 0):
         return 0.0
-    apart[apart == 0] = np.inf
-    ratios = (radius[:, None] + radius[None]) / apart
-    np.fill_diagonal(ratios, 0.0)
-    return float(ratios.max(axis=1).mean())
+    return float(worst.mean())
+
+
+@njit
+def _worst_ratios(M: Any, radius: Any, worst: Any, apart: Any) -> None:
+    """Write each cluster's worst ratio, and the largest distance of its mean; O(n_clusters) memory."""
+    for i in range(M.shape[0]):
+        worst[i] = apart[i] = 0.0
+        for j in range(M.shape[0]):
+            distance = np.sqrt(sq_distance(M[i], M[j]))
+            apart[i] = max(apart[i], distance)
+            if j != i and distance > 0:
+                worst[i] = max(worst[i], (radius[i] + radius[j]) / distance)
+
+
+def nearest_means(means: F64) -> tuple[I64, F64]:
+    """Return the nearest other mean of each and its distance; -1 and infinity for one alone."""
+    k = len(means)
+    nearest, apart = np.full(k, -1), np.full(k, np.inf)
+    _nearest_means(means, nearest, apart)
+    return nearest, apart
+
+
+@njit
+def _nearest_means(M: Any, nearest: Any, apart: Any) -> None:
+    for i in range(M.shape[0]):
+        for j in range(M.shape[0]):
+            distance = np.sqrt(sq_distance(M[i], M[j])) if j != i else np.inf
+            if distance < apart[i]:
+                apart[i], nearest[i] = distance, j

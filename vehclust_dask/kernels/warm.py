@@ -19,7 +19,7 @@ from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, memb
 from vehclust_dask.kernels.moments import moments_of
 from vehclust_dask.kernels.neighbours import between, merge, search, within
 from vehclust_dask.kernels.rescan import rescan
-from vehclust_dask.kernels.scores import spread_of
+from vehclust_dask.kernels.scores import davies_bouldin, nearest_means, spread_of
 from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.kernels.tiles import Frame
 from vehclust_dask.kernels.ward import WardState, local_phase
@@ -39,6 +39,8 @@ def warm_kernels() -> None:
     adjusted_mutual_information(contingency_table(labels[:, 0], labels[:, 1]))
     means = segments.centers
     spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
+    nearest_means(means)
+    davies_bouldin(np.ones(len(means), np.int64), means, np.ones(len(means)))
 
 
 def _rows() -> F32:

@@ -16,9 +16,14 @@ METHOD_NAMES = {
     "minibatch-kmeans": "MiniBatchKMeans",
     "gaussian-mixture": "GaussianMixture",
     "ward": "Ward",
+    "dbscan": "DBSCAN",
+    "hdbscan": "HDBSCAN",
 }
 #: Columns of the table of labels that are no labels.
-PLACES = ("row", "path", "second", "sq_dist", "margin", "resp", "second_resp")
+PLACES = (
+    "row", "path", "second", "sq_dist", "margin", "resp", "second_resp", "core", "probability",
+    "glosh",
+)  # fmt: skip
 
 
 def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: Path) -> Path:
