@@ -285,9 +285,15 @@ class Hierarchy:
 
 
 def _best(grid: pd.DataFrame) -> int:
-    """Return the row of the best setting: a balanced one, with many effective clusters and little noise."""
-    worth = grid["balance"] * (1 - grid["noise"]) + np.where(grid["balanced"], len(grid) * 1e9, 0)
-    return int(grid.index[int(worth.to_numpy().argmax())])
+    """Return the row of the best setting.
+
+    A balanced one with many effective clusters and little noise; where there is none, the one that
+    leaves the most rows both out of the noise and out of the largest cluster.
+    """
+    balanced = 1 + grid["balance"] * (1 - grid["noise"])
+    other = 1 - np.maximum(grid["noise"], grid["largest"])
+    worth = np.where(grid["balanced"], balanced, other)
+    return int(grid.index[int(worth.argmax())])
 
 
 def best_setting(grid: pd.DataFrame, min_samples: int) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Cell(NamedTuple):
 def eps_range(first: Cuts, last: Cuts, counts: I64, n: int) -> F64:
     """Return squared values of eps between which everything happens, equal steps on a log scale.
 
-    From where 1 % of the rows have found a cluster at the smallest ``min_samples`` to where 99.9 %
+    From where 1 % of the rows have found a cluster at the smallest ``min_samples`` to where 99 %
     of the edges hold at the largest; fewer than ``n`` where that is one and the same.
 
     Parameters
@@ -164,7 +164,7 @@ def eps_range(first: Cuts, last: Cuts, counts: I64, n: int) -> F64:
     share = np.cumsum(counts[order]) / counts.sum()
     low = first.joins[order][np.searchsorted(share, 0.01)]
     weights = last.edges.sq[np.isfinite(last.edges.sq)]
-    high = weights[int(0.999 * (len(weights) - 1))] if len(weights) else low
+    high = weights[int(0.99 * (len(weights) - 1))] if len(weights) else low
     if low == 0:
         positive = weights[weights > 0]
         low = positive[0] if len(positive) else 0.0

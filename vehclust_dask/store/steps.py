@@ -25,7 +25,7 @@ ALGORITHM_VERSIONS = {
     "neighbours": 1,
     "ward": 2,
     "density": 1,
-    "density-grid": 1,
+    "density-grid": 2,
     "dbscan": 1,
     "hdbscan": 1,
     "cut": 1,
