@@ -27,6 +27,7 @@ SCORE_HEADS = {
     "inertia": "inertia",
     "calinski_harabasz": "CH",
     "davies_bouldin": "DB",
+    "noise": "noise",
     "group_agreement": "same-vehicle",
     "seconds": "seconds",
     "peak_mb": "peak MB",
@@ -121,8 +122,10 @@ def _chosen(table: pd.DataFrame, studies: dict[str, Any]) -> pd.DataFrame:
         k = featured[1] if featured else part["k"].iloc[0]
         alone = part.groupby("clustering")["k"].transform("size") == 1
         near = part["k"].eq(k) | alone
-        # A clustering by another engine is there to be compared: show ours at its k as well.
-        others = part.loc[alone, "k"]
+        # A clustering by another engine is there to be compared: show ours at its k as well. A number
+        # of clusters that was found says nothing of the others.
+        found = part["noise"].notna() if "noise" in part else ~alone & alone
+        others = part.loc[alone & ~found, "k"]
         parts.append(part[near | part["k"].isin(others)])
     return pd.concat(parts)
 
