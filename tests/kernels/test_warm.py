@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vehclust_dask.kernels import copies, linkage, neighbours, rescan, tiles, ward
+from vehclust_dask.kernels import copies, linkage, neighbours, outliers, rescan, tiles, ward
 from vehclust_dask.kernels.warm import warm_tiles
 
 
@@ -15,6 +15,9 @@ def test_warm_tiles__compiles_what_tasks_call() -> None:
         neighbours._search_tile,
         copies._hash_words,
         copies._spread,
+        outliers._densities,
+        outliers._factors,
+        outliers._join_near,
         ward.local_phase,
         rescan._scan_costs,
         rescan._take_lists,
