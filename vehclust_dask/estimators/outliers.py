@@ -12,14 +12,13 @@ from sklearn.ensemble import IsolationForest
 
 from vehclust_dask.errors import BadInput, nearest
 from vehclust_dask.estimators.doors import check_count, rows_in
-from vehclust_dask.estimators.neighbours import METRICS, Known, check_enough, distinct_lists
-from vehclust_dask.kernels.copies import Copies, spread
+from vehclust_dask.estimators.neighbours import METRICS, Known, Lists, check_enough, distinct_lists
+from vehclust_dask.kernels.copies import spread
 from vehclust_dask.kernels.outliers import local_outlier_factor
 from vehclust_dask.records import Blocks
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 #: The factor from which on a row is an outlier where no share is given.
@@ -82,9 +81,9 @@ class LocalOutlierFactor(OutlierMixin, BaseEstimator):
         self.n_neighbors_ = m = int(self.n_neighbors)
         width = min(m, len(known.copies.first) - 1)
         lists = distinct_lists(blocks, known, width, name="neighbours")
-        factor = spread_factors(
-            known.copies, lists.rows, lists.sq_dist, m, unit=self.metric == "cosine"
-        )
+        if not known.copies.none:
+            lists = Lists(*spread(known.copies, *lists, m))
+        factor = local_outlier_factor(*lists, m, unit=self.metric == "cosine")
         self.negative_outlier_factor_ = -factor
         self.offset_ = -AUTO_FACTOR
         if self.contamination != "auto":
@@ -112,25 +111,6 @@ def _check_contamination(value: Any) -> None:
         raise BadInput(
             f"contamination={value!r}: give 'auto', or a share of the rows above 0 and at most 0.5"
         )
-
-
-def spread_factors(copies: Copies, rows: I32, sq_dist: F64, k: int, *, unit: bool = False) -> F64:
-    """Return the local outlier factors of all rows from the lists of distinct rows.
-
-    Parameters
-    ----------
-    copies : Copies
-    rows : ndarray of shape (n_distinct, m), int32
-        Nearest distinct rows; m >= k, or all there are.
-    sq_dist : ndarray of shape (n_distinct, m), float64
-    k : int
-        Neighbours that count; below the number of rows.
-    unit : bool
-        The lists are cosine's.
-    """
-    if not copies.none:
-        rows, sq_dist = spread(copies, rows, sq_dist, k)
-    return local_outlier_factor(rows, sq_dist, k, unit=unit)
 
 
 def fit_forest(

@@ -10,7 +10,10 @@ from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
 from vehclust_dask.estimators.starts import LARGE_BYTES
+from vehclust_dask.job import photo_scores
 from vehclust_dask.job.clustering import check_clusters
+from vehclust_dask.job.outlier_spec import OutlierSpec
+from vehclust_dask.job.outliers import check_outliers, longest_list
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
 from vehclust_dask.kernels import mixture
@@ -118,7 +121,10 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
             )
         )
     for study in spec.studies:
+        check_outliers(study, _has_photos(spec), sum(shapes[study.descriptors[0]][0]))
         steps.extend(_study_steps(study, shapes, spec.data.block_rows))
+    if any(study.outliers for study in spec.studies) and _has_photos(spec):
+        steps.append(_photo_step(sum(next(iter(shapes.values()))[0])))
     return Plan(spec.name, tuple(steps), spec.per_task_bytes)
 
 
@@ -132,6 +138,11 @@ def _check_files(spec: JobSpec) -> None:
     for word, file in named:
         if not Path(file).exists():
             raise BadInput(f"{word}: there is no {file}; correct the job, or leave {word} out")
+
+
+def _has_photos(spec: JobSpec) -> bool:
+    """Say whether rows can have photos: a set may bring paths of its own."""
+    return spec.data.photos is not None
 
 
 def _stored_rows(grid: RowGrid) -> int:
@@ -193,6 +204,8 @@ def _study_steps(
             continue
         planned = _mixture_step if spec.method == "gaussian-mixture" else _cluster_step
         yield planned(study, spec, grid, kept)
+    if study.outliers is not None:
+        yield from _outlier_steps(study, study.outliers, grid, kept)
 
 
 def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -> PlannedStep:
@@ -243,18 +256,7 @@ def _tree_steps(
 ) -> Iterator[PlannedStep]:
     """Plan Ward's method: tiles and lists, the state of the tree in one task, cuts."""
     n, m = grid.n_rows, min(spec.n_neighbors, grid.n_rows - 1)
-    group = min(budget.TILE_ROWS, n)
-    groups = len(grid.groups())
-    # Rows of both groups as they are and as tiles, lists with room for twice as many entries.
-    tile = 2 * group * (16 * width + 32 * (m + SLACK) + 24 * m)
-    yield PlannedStep(
-        f"{study.name}: {m} nearest rows",
-        grid,
-        width,
-        groups * (groups + 1) // 2,
-        4 * grid.block_rows * width + tile,
-        n * (12 * m + 16),
-    )
+    yield _lists_step(study, m, grid, width)
     yield PlannedStep(
         f"{study.name}: tree",
         grid,
@@ -264,3 +266,49 @@ def _tree_steps(
         n * (8 * width + 12 * m + 120),
     )
     yield _cluster_step(study, spec, grid, width)
+
+
+def _lists_step(study: StudySpec, m: int, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan the nearest rows of every row."""
+    group = min(budget.TILE_ROWS, grid.n_rows)
+    groups = len(grid.groups())
+    # Rows of both groups as they are and as tiles, lists with room for twice as many entries.
+    tile = 2 * group * (16 * width + 32 * (m + SLACK) + 24 * m)
+    return PlannedStep(
+        f"{study.name}: {m} nearest rows",
+        grid,
+        width,
+        groups * (groups + 1) // 2,
+        4 * grid.block_rows * width + tile,
+        grid.n_rows * (12 * m + 16),
+    )
+
+
+def _outlier_steps(
+    study: StudySpec, spec: OutlierSpec, grid: RowGrid, width: int
+) -> Iterator[PlannedStep]:
+    """Plan outlier scores: lists unless a tree has the same, all of them in one task, a forest."""
+    n, m = grid.n_rows, min(longest_list(study), grid.n_rows - 1)
+    if m not in {one.n_neighbors for one in study.cluster if one.method == "ward"}:
+        yield _lists_step(study, m, grid, width)
+    # The lists of distinct rows, those of all rows, a few columns.
+    lists = n * (24 * m + 12 * spec.n_neighbors + 64) + (32 << 20)
+    scored = 8 * _stored_rows(grid)
+    yield PlannedStep(f"{study.name}: outliers by lists", grid, width, 1, lists, 4 * scored)
+    if spec.scores is None or "isolation" in spec.named():
+        sample = min(spec.sample, n)
+        forest = spec.n_estimators * (1 << 16)
+        block = 4 * grid.block_rows * width
+        # Drawn rows in parts and together, and once more while trees are grown.
+        fit = 3 * 4 * sample * width + block + forest
+        score = 2 * block + 64 * grid.block_rows + 2 * forest
+        name = f"{study.name}: isolation forest"
+        yield PlannedStep(name, grid, width, grid.n_blocks, max(fit, score), scored)
+
+
+def _photo_step(n_rows: int) -> PlannedStep:
+    """Plan the look at every photo, one at a time, decoded small."""
+    grid = RowGrid((n_rows,), photo_scores.BLOCK_ROWS)
+    fields = len(photo_scores.PhotoRow._fields)
+    disk = 8 * fields * _stored_rows(grid)
+    return PlannedStep("photos", grid, fields, grid.n_blocks, 64 * n_rows + (32 << 20), disk)

@@ -24,6 +24,8 @@ from vehclust_dask.job.clustering import cluster_rows
 from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
+from vehclust_dask.job.outlier_judging import write_judgements
+from vehclust_dask.job.outliers import find_outliers, write_outliers
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
@@ -194,6 +196,9 @@ def run_folder(spec: JobSpec, dataset: Dataset, workdir: Path) -> Path:
         vars(spec.report),
         __version__,
     ]
+    if dataset.photos is not None and any(study.outliers for study in spec.studies):
+        # Only then do results depend on what the photos show.
+        whole.append(dataset.photos.fingerprint())
     return workdir / "runs" / f"{spec.name}-{digest_of(whole)[:12]}"
 
 
@@ -205,7 +210,7 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     methods = {one.method for study in spec.studies for one in study.cluster}
     if "gaussian-mixture" in methods:
         warm_mixtures()
-    if "ward" in methods:
+    if "ward" in methods or any(study.outliers for study in spec.studies):
         warm_tiles()
 
 
@@ -267,11 +272,14 @@ def _study(
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
         for one in clusterings
     ]
+    outliers = None
+    if study.outliers is not None:
+        outliers = find_outliers(study, reduced, clusterings, view, dataset, work)
     # The next study has rows of its own: room for them.
     labels = [one.matrices["labels"].digest for one in clusterings]
     for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
         blocks.forget(view, digest)
-    return StudyResult(study, view, reduced, clusterings, scores, study.featured)
+    return StudyResult(study, view, reduced, clusterings, scores, study.featured, outliers)
 
 
 def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Work) -> pd.DataFrame:
@@ -290,6 +298,13 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
                 result.clusterings,
                 result.featured,
             )
+        if result.outliers is not None:
+            file = tables / f"outliers-{result.spec.name}.parquet"
+            write_outliers(
+                file, dataset.samples, result.outliers, result.reduced.rows.grid.block_rows
+            )
+    found = [result.outliers for result in results if result.outliers is not None]
+    write_judgements(tables, found, dataset.samples)
     frames = [scores for result in results for scores in result.scores]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(KEYS))
 
@@ -372,6 +387,8 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
             for c in result.clusterings
         },
     }
+    if result.outliers is not None:
+        record["outliers"] = [f"{s.kind}-{s.digest}" for s in result.outliers.steps]
     if result.featured is not None:
         record["featured"] = list(result.featured)
     return record

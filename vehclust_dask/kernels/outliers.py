@@ -110,3 +110,12 @@ def near_groups(first: I64, pile: I64, rows: I32, sq_dist: F64, sq_limit: float)
     alone = np.bincount(group, minlength=len(group))[group] == 1
     group[alone] = -1
     return group
+
+
+def ranks(values: F64) -> I32:
+    """Return 1 for the largest value, 2 for the next, of equal ones the lower row first; 0 for NaN."""
+    order = np.argsort(-values, kind="stable")
+    rank = np.empty(len(values), np.int32)
+    rank[order] = np.arange(1, len(values) + 1, dtype=np.int32)
+    rank[np.isnan(values)] = 0
+    return rank
