@@ -189,3 +189,15 @@ def test_job__featured_names_no_k_of_what_finds_it(site: Site) -> None:
     ended = site.run(density_job(site, featured="db/4"))
     assert ended.code == 2
     assert "'db' finds its number of clusters itself; write 'db'" in ended.err
+
+
+def test_outliers__take_glosh_from_the_tree(site: Site) -> None:
+    job = density_job(
+        site, outliers={"scores": ["glosh", "center_distance", "lof"]}, featured="hdb"
+    )
+    folder = site.finished(job)
+    table = pd.read_parquet(folder / "tables" / "outliers-one.parquet")
+    labels = site.labels(folder)
+    np.testing.assert_allclose(table["glosh"], labels["glosh"])
+    np.testing.assert_allclose(table["center_distance"], np.sqrt(labels["sq_dist"]))
+    assert table["glosh"][table["glosh_rank"] == 1].iloc[0] == table["glosh"].max()

@@ -352,3 +352,42 @@ def test_read__an_entry_out_of_range_is_an_index_error(tmp_path: Path) -> None:
     for entry in (-1, len(NAMES)):
         with pytest.raises(IndexError):
             photos.read(entry)
+
+
+def test_pixels__are_those_of_the_thumbnail_with_the_size_on_storage(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "photos" / "a.jpg").write_bytes(drawn(1, (600, 400)))
+    (tmp_path / "photos" / "b.jpg").write_bytes(drawn(2, (600, 400), exif=turned))
+    photos = open_photos(tmp_path / "photos", tmp_path / "index.parquet")
+    for entry, full in enumerate([(600, 400), (400, 600)]):
+        found = photos.pixels(entry, 60)
+        np.testing.assert_array_equal(found.rgb, np.asarray(photos.thumbnail(entry, 60)))
+        assert (found.full_width, found.full_height) == full
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_fingerprint__changes_with_any_photo(tmp_path: Path, kind: str) -> None:
+    def named() -> str:
+        return open_photos(where, tmp_path / "index.parquet").fingerprint()
+
+    where = (
+        packed(tmp_path / "photos.zip", NAMES)
+        if kind == "zip"
+        else laid_out(tmp_path / "photos", NAMES)
+    )
+    before = named()
+    assert named() == before
+    if kind == "zip":
+        packed(where, NAMES[:-1])
+    else:
+        (where / NAMES[2]).write_bytes(drawn(77))
+    assert named() != before
+
+
+def test_fingerprint__of_a_photo_that_is_gone_is_told(tmp_path: Path) -> None:
+    photos = open_photos(laid_out(tmp_path / "photos", NAMES), tmp_path / "index.parquet")
+    (tmp_path / "photos" / NAMES[3]).unlink()
+    with pytest.raises(BadInput, match=NAMES[3]):
+        photos.fingerprint()

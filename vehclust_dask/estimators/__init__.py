@@ -7,6 +7,7 @@ from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
 from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSweep
 from vehclust_dask.estimators.neighbours import Neighbours
+from vehclust_dask.estimators.outliers import LocalOutlierFactor
 from vehclust_dask.estimators.pca import PCA
 from vehclust_dask.estimators.ward import Ward
 
@@ -19,6 +20,7 @@ __all__ = [
     "GaussianMixtureSweep",
     "KMeans",
     "KMeansSweep",
+    "LocalOutlierFactor",
     "MiniBatchKMeans",
     "Neighbours",
     "Ward",

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from vehclust_dask.blocks import map_rows
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.dataset import Dataset, Say
+from vehclust_dask.job.outlier_judging import judge_outliers
+from vehclust_dask.job.outliers import Outliers
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.spec import ReportSpec, StudySpec
 from vehclust_dask.records import Blocks, Span
@@ -37,6 +39,7 @@ class StudyResult:
         Of every clustering, a row per number of clusters.
     featured : tuple of str and int, or None
         Name and number of clusters of the featured clustering.
+    outliers : Outliers or None
     """
 
     spec: StudySpec
@@ -45,6 +48,7 @@ class StudyResult:
     clusterings: list[Clustered]
     scores: list[pd.DataFrame]
     featured: tuple[str, int] | None
+    outliers: Outliers | None = None
 
     def clustering(self, name: str) -> Clustered:
         """Return a clustering by its name."""
@@ -78,6 +82,8 @@ def draw_figures(
     paths = kept["path"].tolist() if "path" in kept else None
     for result in results:
         _animation(folder, result, paths, dataset.synthetic)
+        if result.outliers is not None:
+            _outliers(folder, result.outliers, dataset)
         if dataset.photos is not None and paths is not None and report.sheets != "none":
             _sheets(folder, result, dataset, paths, report, say)
     files = sum(1 for file in folder.rglob("*") if file.is_file())
@@ -143,6 +149,23 @@ def _animation(folder: Path, result: StudyResult, paths: list[str] | None, synth
 def two_columns(i: int, span: Span, rows: Blocks) -> NDArray[np.float32]:
     """Return the first two columns of a block."""
     return np.ascontiguousarray(rows.read(i)[:, :2])
+
+
+def _outliers(folder: Path, found: Outliers, dataset: Dataset) -> None:
+    """Draw the distribution of every score, and how well it finds what is known to be wrong."""
+    from vehclust_dask.report.curves import write_figure
+    from vehclust_dask.report.outliers import OutlierPrecision, ScoreHistograms
+
+    title = f"{found.study}: outlier scores"
+    shown = ScoreHistograms(
+        found.scores, dict(found.spec.rules), title=title, synthetic=dataset.synthetic
+    )
+    write_figure(shown, folder, f"outliers-{found.study}")
+    judged = judge_outliers(found, dataset.samples).dropna(subset=["question"])
+    if len(judged):
+        title = f"{found.study}: what outlier scores find"
+        display = OutlierPrecision(judged, title=title, synthetic=dataset.synthetic)
+        write_figure(display, folder, f"outlier-precision-{found.study}")
 
 
 def _sheets(

@@ -57,6 +57,8 @@ class Neighbourhood:
 def needed_neighbours(study: StudySpec, metric: str) -> int:
     """Return how many nearest rows a study asks for, 0 for none: its clusterings share one step."""
     asked = [0]
+    if study.outliers is not None and metric == "euclidean":
+        asked.append(study.outliers.n_neighbors)
     for spec in study.cluster:
         if spec.method == "ward" and metric == "euclidean":
             asked.append(spec.n_neighbors)

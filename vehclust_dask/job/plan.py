@@ -10,8 +10,11 @@ from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
 from vehclust_dask.estimators.starts import LARGE_BYTES
+from vehclust_dask.job import photo_scores
 from vehclust_dask.job.clustering import check_clusters
 from vehclust_dask.job.neighbourhood import needed_neighbours
+from vehclust_dask.job.outlier_spec import OutlierSpec
+from vehclust_dask.job.outliers import check_outliers
 from vehclust_dask.job.reduction import check_components
 from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
 from vehclust_dask.job.study import DENSITY, METRICS
@@ -121,7 +124,10 @@ def plan_job(spec: JobSpec, workdir: Path) -> Plan:
             )
         )
     for study in spec.studies:
+        check_outliers(study, _has_photos(spec), sum(shapes[study.descriptors[0]][0]))
         steps.extend(_study_steps(study, shapes, spec.data.block_rows))
+    if any(study.outliers for study in spec.studies) and _has_photos(spec):
+        steps.append(_photo_step(sum(next(iter(shapes.values()))[0])))
     return Plan(spec.name, tuple(steps), spec.per_task_bytes)
 
 
@@ -135,6 +141,11 @@ def _check_files(spec: JobSpec) -> None:
     for word, file in named:
         if not Path(file).exists():
             raise BadInput(f"{word}: there is no {file}; correct the job, or leave {word} out")
+
+
+def _has_photos(spec: JobSpec) -> bool:
+    """Say whether rows can have photos: a set may bring paths of its own."""
+    return spec.data.photos is not None
 
 
 def _stored_rows(grid: RowGrid) -> int:
@@ -205,6 +216,8 @@ def _study_steps(
             continue
         planned = _mixture_step if spec.method == "gaussian-mixture" else _cluster_step
         yield planned(study, spec, grid, kept)
+    if study.outliers is not None:
+        yield from _outlier_steps(study, study.outliers, grid, kept)
 
 
 def _cluster_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -> PlannedStep:
@@ -299,3 +312,31 @@ def _density_step(
         n * (24 * m + 160) + min(n * m, 2 * EDGES_AT_ONCE) * 96 + 4 * grid.block_rows * width,
         n * (40 + 24 * settings),
     )
+
+
+def _outlier_steps(
+    study: StudySpec, spec: OutlierSpec, grid: RowGrid, width: int
+) -> Iterator[PlannedStep]:
+    """Plan outlier scores: lists unless a tree has the same, all of them in one task, a forest."""
+    n, m = grid.n_rows, min(needed_neighbours(study, "euclidean"), grid.n_rows - 1)
+    # The lists of distinct rows, those of all rows, a few columns.
+    lists = n * (24 * m + 12 * spec.n_neighbors + 64) + (32 << 20)
+    scored = 8 * _stored_rows(grid)
+    yield PlannedStep(f"{study.name}: outliers by lists", grid, width, 1, lists, 4 * scored)
+    if spec.scores is None or "isolation" in spec.named():
+        sample = min(spec.sample, n)
+        forest = spec.n_estimators * (1 << 16)
+        block = 4 * grid.block_rows * width
+        # Drawn rows in parts and together, and once more while trees are grown.
+        fit = 3 * 4 * sample * width + block + forest
+        score = 2 * block + 64 * grid.block_rows + 2 * forest
+        name = f"{study.name}: isolation forest"
+        yield PlannedStep(name, grid, width, grid.n_blocks, max(fit, score), scored)
+
+
+def _photo_step(n_rows: int) -> PlannedStep:
+    """Plan the look at every photo, one at a time, decoded small."""
+    grid = RowGrid((n_rows,), photo_scores.BLOCK_ROWS)
+    fields = len(photo_scores.PhotoRow._fields)
+    disk = 8 * fields * _stored_rows(grid)
+    return PlannedStep("photos", grid, fields, grid.n_blocks, 64 * n_rows + (32 << 20), disk)

@@ -15,7 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vehclust_dask import __version__, blocks
 from vehclust_dask.budget import show_bytes
@@ -25,6 +27,8 @@ from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.density import cut_rows, select_rows
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
+from vehclust_dask.job.outlier_judging import write_judgements
+from vehclust_dask.job.outliers import find_outliers, write_outliers
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
@@ -61,6 +65,7 @@ VERSIONED = (
     "pandas", "pyarrow", "numba",
 )  # fmt: skip
 MANIFEST = "manifest.json"
+F64 = NDArray[np.float64]
 #: What finds the clusters of a method; the others are clusters by centers.
 FINDERS = {
     "gaussian-mixture": mix_rows,
@@ -201,6 +206,9 @@ def run_folder(spec: JobSpec, dataset: Dataset, workdir: Path) -> Path:
         vars(spec.report),
         __version__,
     ]
+    if dataset.photos is not None and any(study.outliers for study in spec.studies):
+        # Only then do results depend on what the photos show.
+        whole.append(dataset.photos.fingerprint())
     return workdir / "runs" / f"{spec.name}-{digest_of(whole)[:12]}"
 
 
@@ -212,7 +220,7 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     methods = {one.method for study in spec.studies for one in study.cluster}
     if "gaussian-mixture" in methods:
         warm_mixtures()
-    if not methods.isdisjoint(("ward", *DENSITY)):
+    if not methods.isdisjoint(("ward", *DENSITY)) or any(study.outliers for study in spec.studies):
         warm_tiles()
 
 
@@ -276,12 +284,31 @@ def _study(
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
         for one in clusterings
     ]
+    featured = _featured(study, clusterings)
+    outliers = None
+    if study.outliers is not None:
+        own = None if featured is None else _center_distance(clusterings, *featured)
+        extra = {"center_distance": own, "glosh": _glosh(clusterings)}
+        given = {name: values for name, values in extra.items() if values is not None}
+        outliers = find_outliers(study, reduced, view, dataset, work, given)
     # The next study has rows of its own: room for them.
     labels = [one.matrices["labels"].digest for one in clusterings]
     for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
         blocks.forget(view, digest)
-    featured = _featured(study, clusterings)
-    return StudyResult(study, view, reduced, clusterings, scores, featured)
+    return StudyResult(study, view, reduced, clusterings, scores, featured, outliers)
+
+
+def _center_distance(clusterings: list[Clustered], name: str, k: int) -> F64:
+    """Return every row's distance to the center of its cluster, for noise to the nearest."""
+    one = next(c for c in clusterings if c.name == name)
+    distance: F64 = np.sqrt(one.column("sq_dist", k).astype(np.float64))
+    return distance
+
+
+def _glosh(clusterings: list[Clustered]) -> F64 | None:
+    """Return the outlier scores of the first HDBSCAN, if there is one."""
+    one = next((c for c in clusterings if c.method == "hdbscan"), None)
+    return None if one is None else one.column("glosh", one.ks[0]).astype(np.float64)
 
 
 def _featured(study: StudySpec, clusterings: list[Clustered]) -> tuple[str, int] | None:
@@ -311,6 +338,13 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
                 result.clusterings,
                 result.featured,
             )
+        if result.outliers is not None:
+            file = tables / f"outliers-{result.spec.name}.parquet"
+            write_outliers(
+                file, dataset.samples, result.outliers, result.reduced.rows.grid.block_rows
+            )
+    found = [result.outliers for result in results if result.outliers is not None]
+    write_judgements(tables, found, dataset.samples)
     frames = [scores for result in results for scores in result.scores]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(KEYS))
 
@@ -394,6 +428,8 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
             for c in result.clusterings
         },
     }
+    if result.outliers is not None:
+        record["outliers"] = [f"{s.kind}-{s.digest}" for s in result.outliers.steps]
     if result.featured is not None:
         record["featured"] = list(result.featured)
     return record

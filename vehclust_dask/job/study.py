@@ -9,6 +9,7 @@ from typing import Any
 
 from vehclust_dask.errors import nearest
 from vehclust_dask.job.counts import MAX_COUNTS, parse_counts
+from vehclust_dask.job.outlier_spec import OutlierSpec, read_outliers
 from vehclust_dask.job.reading import Place, refuse_repeats
 
 ENGINES = ("vehclust", "dask-ml")
@@ -184,6 +185,8 @@ class StudySpec:
         Clustering and k that get cluster pages and stored distances. Unless the job names it: the
         first clustering, and of its k the one nearest to 30 (the smaller of two equally near).
         None only for a study without clusterings.
+    outliers : OutlierSpec or None
+        None for a study that asks for no outlier scores.
     """
 
     name: str
@@ -192,6 +195,7 @@ class StudySpec:
     reduce: ReduceSpec
     cluster: tuple[ClusterSpec, ...]
     featured: tuple[str, int | None] | None
+    outliers: OutlierSpec | None = None
 
 
 def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
@@ -209,7 +213,7 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
     UsageError
         If anything in it is unknown, of the wrong kind or contradicts the rest.
     """
-    place = place.mapping(("descriptors", "scale", "reduce", "cluster", "featured"))
+    place = place.mapping(("descriptors", "scale", "reduce", "cluster", "featured", "outliers"))
     items = place["descriptors"].items()
     if not items:
         place["descriptors"].refuse(f"is missing; name one or more of {', '.join(sets)}")
@@ -223,6 +227,11 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
         reduce=_reduce(place["reduce"]),
         cluster=cluster,
         featured=_featured(place["featured"], cluster),
+        outliers=read_outliers(
+            place["outliers"],
+            centers=bool(cluster),
+            more=("glosh",) if any(one.method == "hdbscan" for one in cluster) else (),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from vehclust_dask.kernels.linkage import cut_linkage, linkage_of
 from vehclust_dask.kernels.mixture import KINDS, PRECISIONS, given_mixture, membership, mixture_sums
 from vehclust_dask.kernels.moments import moments_of
 from vehclust_dask.kernels.neighbours import between, merge, search, within
+from vehclust_dask.kernels.outliers import local_outlier_factor, near_groups
 from vehclust_dask.kernels.rescan import rescan
 from vehclust_dask.kernels.scores import davies_bouldin, nearest_means, spread_of
 from vehclust_dask.kernels.segments import Segments
@@ -66,7 +67,7 @@ def warm_mixtures() -> None:
 
 
 def warm_tiles() -> None:
-    """Call each kernel of neighbours, Ward and density; apart: it takes as long as all others together."""
+    """Call each kernel that works on neighbours; apart: it takes as long as all others together."""
     X = _rows()
     _warm_neighbours(X)
     _warm_ward(X.astype(np.float64))
@@ -84,7 +85,9 @@ def _warm_neighbours(X: F32) -> None:
         merge(mine, between(left, right, ceiling, ceiling, 3, frame.sq_scale)[0], 3)
         search(left, right, ceiling, 3, frame.sq_scale)
         copies = Copies.find(hash_rows(left.exact))
-    spread(copies, *mine.matrix(3), 3)
+    lists = spread(copies, *mine.matrix(3), 3)
+    local_outlier_factor(*lists, 3)
+    near_groups(*copies, *mine.matrix(3), 0.0)
 
 
 def _warm_ward(rows: F64) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -27,6 +28,8 @@ from vehclust_dask.store.photo_index import PICTURE_SUFFIXES, read_index, refres
 MAX_PHOTO_BYTES = 256 << 20
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+# EXIF's orientation, and from which value on a photo lies on its side.
+_ORIENTATION, _LYING = 0x0112, 5
 # Extra fields of local headers: 20 bytes for zip64, 28 for times and owners; seldom more.
 _EXTRA_GUESS = 128
 # How many paths are tried to find out under which folder the photos lie.
@@ -58,6 +61,14 @@ class Missing(NamedTuple):
 
     n: int
     first: str | None
+
+
+class Pixels(NamedTuple):
+    """One photo, upright: RGB of shape (height, width, 3), uint8, and its full size in pixels."""
+
+    rgb: NDArray[np.uint8]
+    full_width: int
+    full_height: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,18 +197,64 @@ class Photos:
         BadInput
             If the bytes are no whole picture.
         """
+        upright, _ = self._decoded(entry, size)
+        return upright
+
+    def pixels(self, entry: int, size: int) -> Pixels:
+        """Return one photo as `thumbnail` does, as an array, and how large it is on storage.
+
+        Raises
+        ------
+        BadInput
+            If the bytes are no whole picture.
+        """
+        upright, full = self._decoded(entry, size)
+        return Pixels(np.asarray(upright), *full)
+
+    def _decoded(self, entry: int, size: int) -> tuple[Image.Image, tuple[int, int]]:
+        """Return one photo in a square of ``size`` pixels, and its width and height on storage."""
         content = self.read(entry)
         try:
             with Image.open(io.BytesIO(content)) as picture:
+                width, height = picture.size
+                if picture.getexif().get(_ORIENTATION, 1) >= _LYING:
+                    width, height = height, width
                 # Decode a JPEG at a half, a quarter or an eighth where that is still large enough.
                 picture.draft("RGB", (size, size))
                 upright = ImageOps.exif_transpose(picture).convert("RGB")
-            return ImageOps.contain(upright, (size, size), Image.Resampling.LANCZOS)
+            fitted = ImageOps.contain(upright, (size, size), Image.Resampling.LANCZOS)
+            return fitted, (width, height)
         except _BROKEN_PICTURE as error:
             raise BadInput(
                 f"photo '{self.name(entry)}' in {self.where} is broken ({error}); "
                 "replace the file or leave its row out"
             ) from error
+
+    def fingerprint(self) -> str:
+        """Return what names the photos: of a zip its members, size and time, of a folder every file's.
+
+        Raises
+        ------
+        BadInput
+            If a file is gone.
+        """
+        digest = hashlib.sha256()
+        opened = self._opened
+        for name in opened.names.to_pylist():
+            digest.update(f"{name}\n".encode())
+        if opened.fd >= 0:
+            for key, column in sorted(opened.columns.items()):
+                digest.update(key.encode() + column.tobytes())
+            about = os.fstat(opened.fd)
+            digest.update(f"{about.st_size} {about.st_mtime_ns}".encode())
+            return digest.hexdigest()[:16]
+        for name in opened.names.to_pylist():
+            try:
+                about = os.stat(os.path.join(self.where, name))
+            except OSError as error:
+                raise BadInput(f"photo '{name}' of {self.where}: {error.strerror}") from error
+            digest.update(f"{about.st_size} {about.st_mtime_ns}\n".encode())
+        return digest.hexdigest()[:16]
 
     @property
     def _opened(self) -> _Opened:

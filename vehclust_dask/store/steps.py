@@ -31,6 +31,10 @@ ALGORITHM_VERSIONS = {
     "cut": 1,
     "scores": 1,
     "agreement": 2,
+    "lof": 1,
+    "isolation": 1,
+    "duplicates": 1,
+    "photo-scores": 1,
 }
 
 
