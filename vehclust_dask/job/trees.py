@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from vehclust_dask.kernels.linkage import cut_linkage
 from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.kernels.ward import WardState
 from vehclust_dask.records import Blocks, Span
+from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.matrices import Matrix
 from vehclust_dask.store.steps import Step
 
@@ -95,26 +95,19 @@ def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
 
     grow_tree(state, keep)
     linkage = whole_linkage(state, known.copies)
-    _replace(Path(folder) / LINKAGE, lambda out: np.save(out, linkage))
+    write_by(Path(folder) / LINKAGE, lambda out: np.save(out, linkage))
     return len(linkage)
 
 
 def save_tree(file: Path, state: WardState) -> None:
     """Write a state, whole or not at all."""
-    _replace(file, lambda out: np.savez(out, **state._asdict()))
+    write_by(file, lambda out: np.savez(out, **state._asdict()))
 
 
 def load_tree(file: Path) -> WardState:
     """Read a state."""
     with np.load(file, allow_pickle=False) as stored:
         return WardState(**{name: stored[name] for name in WardState._fields})
-
-
-def _replace(file: Path, write: Any) -> None:
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(beside, "wb") as out:
-        write(out)
-    beside.replace(file)
 
 
 def _cut(study: StudySpec, spec: ClusterSpec, rows: Blocks, tree: Step, work: Work) -> Step:
