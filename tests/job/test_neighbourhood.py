@@ -25,7 +25,7 @@ from vehclust_dask.job.watch import Watch
 from vehclust_dask.job.work import Work
 from vehclust_dask.records import ArrayBlocks
 from vehclust_dask.store.rounds import Rounds
-from vehclust_dask.store.steps import Step
+from vehclust_dask.store.steps import ALGORITHM_VERSIONS, Step
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,34 @@ def test_find__lists_as_long_as_all_others_and_of_256(tmp_path: Path) -> None:
     check_lists(find(tmp_path / "all", FileBlocks.of(tmp_path, X, 100), 999), X, 399)
 
 
+def test_find__longer_lists_of_the_same_rows_serve(tmp_path: Path) -> None:
+    X = plain_rows(300)
+    blocks, said = ArrayBlocks.of(X), list[str]()
+    work = Work(tmp_path, 0, said.append, Watch())
+    longest, longer = find(tmp_path, blocks, 40), find(tmp_path, blocks, 41)
+    serving = find_neighbours(blocks, "rows", 6, "euclidean", "one", work)
+    assert serving == longest != longer
+    (line,) = said
+    assert "6 nearest rows of every row, euclidean: already there" in line
+    found = load_neighbours(serving, 6).lists()
+    wanted = distinct_lists(blocks, Known.of(blocks, "euclidean"), 6, name="wanted")
+    np.testing.assert_array_equal(found.rows, wanted.rows)
+    assert found.sq_dist.tobytes() == wanted.sq_dist.tobytes()
+
+
+def test_find__nothing_else_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = ArrayBlocks.of(plain_rows(300))
+    first = find(tmp_path, blocks, 6)
+    assert find(tmp_path, blocks, 7) != first, "shorter lists"
+    assert find(tmp_path, blocks, 5, "cosine").params["m"] == 5, "another metric"
+    other = find_neighbours(blocks, "others", 5, "euclidean", "one", work_in(tmp_path))
+    assert other.params["m"] == 5, "other rows"
+    (first.folder / "manifest.json").rename(first.folder / "manifest")
+    assert find(tmp_path, blocks, 5).params["m"] == 7, "an unfinished step"
+    monkeypatch.setitem(ALGORITHM_VERSIONS, "neighbours", 99)
+    assert find(tmp_path, blocks, 5).params["m"] == 5, "another algorithm"
+
+
 class Stopped(Exception):
     """What a kill is to a driver."""
 
@@ -192,7 +220,7 @@ def test_find__brings_no_list_home(
     for m in (6, 100):
         sizes[m] = []
         with client.as_current():
-            find(tmp_path, blocks, m)
+            find(tmp_path / str(m), blocks, m)
     # A survey brings 16 bytes a row; what a group tells does not grow with its lists.
     assert max(sizes[100]) <= max(sizes[6]) < 900 * 6 * 12
     groups = len(blocks.grid.groups())

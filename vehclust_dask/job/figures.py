@@ -17,6 +17,7 @@ from vehclust_dask.job.dataset import Dataset, Say
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.spec import ReportSpec, StudySpec
 from vehclust_dask.records import Blocks, Span
+from vehclust_dask.store.steps import Step
 from vehclust_dask.store.views import RowsView
 
 
@@ -34,6 +35,8 @@ class StudyResult:
         Of every clustering, a row per number of clusters.
     featured : tuple of str and int, or None
         Name and number of clusters of the featured clustering.
+    neighbours : tuple of Step
+        Of the lists of nearest rows, one per metric.
     """
 
     spec: StudySpec
@@ -42,6 +45,7 @@ class StudyResult:
     clusterings: list[Clustered]
     scores: list[pd.DataFrame]
     featured: tuple[str, int] | None
+    neighbours: tuple[Step, ...] = ()
 
     def clustering(self, name: str) -> Clustered:
         """Return a clustering by its name."""

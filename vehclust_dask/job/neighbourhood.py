@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.neighbours import Doubt, Known, Lists, search_again, shelve_lists
+from vehclust_dask.job.spec import StudySpec
+from vehclust_dask.job.study import METRICS
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.copies import Copies
 from vehclust_dask.kernels.neighbours import Candidates
 from vehclust_dask.kernels.tiles import Frame
 from vehclust_dask.records import Blocks, RowGrid
-from vehclust_dask.store.folders import write_by
+from vehclust_dask.store.folders import read_json, write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
+from vehclust_dask.store.views import RowsView
 
 I64 = NDArray[np.int64]
 
@@ -41,22 +44,25 @@ class Neighbourhood:
         Squared distances, float64 of the same shape.
     folder : str
         Of the step.
+    m : int or None
+        How many of each list are read; None: all.
     """
 
     rows: Matrix
     sq_dist: Matrix
     folder: str
+    m: int | None = None
 
     def survey(self) -> Known:
         """Read where the rows are seen from, and which of them are equal."""
         return _load_survey(Path(self.folder) / SURVEY)
 
     def lists(self) -> Lists:
-        """Read all lists."""
+        """Read the lists of all distinct rows."""
         blocks = range(self.rows.grid.n_blocks)
         return Lists(
-            np.concatenate([self.rows.load(i) for i in blocks]),
-            np.concatenate([self.sq_dist.load(i) for i in blocks]),
+            np.concatenate([self.rows.load(i)[:, : self.m] for i in blocks]),
+            np.concatenate([self.sq_dist.load(i)[:, : self.m] for i in blocks]),
         )
 
 
@@ -124,8 +130,55 @@ def _grid_of(counts: I64) -> RowGrid:
     return RowGrid(tuple(n_rows), max(n_rows))
 
 
+def needed_neighbours(study: StudySpec, metric: str) -> int:
+    """Return how many neighbours by this metric a study needs at most; 0: none."""
+    needs = [
+        spec.n_neighbors
+        for spec in study.cluster
+        if spec.method == "ward" and metric == "euclidean"
+    ]
+    if study.neighbours is not None and study.neighbours.metric == metric:
+        needs.append(study.neighbours.n)
+    return max(needs, default=0)
+
+
+def found_neighbours(digest: str, m: int, metric: str, work: Work) -> Step | None:
+    """Return the finished step of these rows whose lists are long enough, the shortest of several."""
+    fitting = []
+    for file in (work.root / "steps").glob("neighbours-*/manifest.json"):
+        stored = read_json(file)
+        step = work.step("neighbours", stored["params"], *stored["made_from"])
+        # A step of another version of the algorithm has another name.
+        if step.folder == file.parent and step.made_from == (digest,):
+            fits = step.params["metric"] == metric and step.params["m"] >= m
+            fitting += [step] if fits else []
+    return min(fitting, key=lambda step: int(step.params["m"]), default=None)
+
+
+def study_neighbours(study: StudySpec, rows: RowsView | Matrix, work: Work) -> tuple[Step, ...]:
+    """Return the steps of lists that a study has, after those it asks for are computed."""
+    steps = []
+    for metric in METRICS:
+        m = needed_neighbours(study, metric)
+        if study.neighbours is not None and study.neighbours.metric == metric:
+            steps.append(find_neighbours(rows, rows.digest, m, metric, study.name, work))
+        elif m and (found := found_neighbours(rows.digest, m, metric, work)):
+            steps.append(found)
+    return tuple(steps)
+
+
+def check_neighbours(study: StudySpec, n_rows: int) -> None:
+    """Refuse lists longer than there are other rows, before any work."""
+    asked = study.neighbours
+    if asked is not None and asked.n >= n_rows:
+        raise BadInput(
+            f"studies.{study.name}.neighbours: n={asked.n} but a row has {n_rows - 1} others; "
+            "lower it to that or less"
+        )
+
+
 def find_neighbours(rows: Blocks, digest: str, m: int, metric: str, label: str, work: Work) -> Step:
-    """Find the nearest rows of every row, or the step that did so.
+    """Find the nearest rows of every row, or a step that did so, with longer lists if there is one.
 
     Parameters
     ----------
@@ -145,6 +198,7 @@ def find_neighbours(rows: Blocks, digest: str, m: int, metric: str, label: str, 
         If no row differs from the others.
     """
     step = work.step("neighbours", {"m": m, "metric": metric}, digest)
+    step = found_neighbours(digest, m, metric, work) or step
 
     def compute(folder: Path) -> dict[str, Any]:
         known = _surveyed(folder, rows, metric)
@@ -177,11 +231,11 @@ def _search(folder: Path, rows: Blocks, known: Known, m: int, step: Step, name: 
     return stored
 
 
-def load_neighbours(step: Step) -> Neighbourhood:
-    """Return the handle of a finished step."""
+def load_neighbours(step: Step, m: int | None = None) -> Neighbourhood:
+    """Return the handle of a finished step, of which the first ``m`` of each list are read; None: all."""
     stored = step.manifest()["matrices"]
     matrices = {what: Matrix.from_json(record, step.folder) for what, record in stored.items()}
-    return Neighbourhood(matrices["rows"], matrices["sq_dist"], str(step.folder))
+    return Neighbourhood(matrices["rows"], matrices["sq_dist"], str(step.folder), m)
 
 
 def _surveyed(folder: Path, rows: Blocks, metric: str) -> Known:

@@ -24,6 +24,7 @@ from vehclust_dask.job.clustering import cluster_rows
 from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
+from vehclust_dask.job.neighbourhood import study_neighbours
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
@@ -205,7 +206,7 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     methods = {one.method for study in spec.studies for one in study.cluster}
     if "gaussian-mixture" in methods:
         warm_mixtures()
-    if "ward" in methods:
+    if "ward" in methods or any(study.neighbours for study in spec.studies):
         warm_tiles()
 
 
@@ -263,6 +264,7 @@ def _study(
     clusterings = [
         FINDERS.get(one.method, cluster_rows)(study, one, reduced, work) for one in study.cluster
     ]
+    near = study_neighbours(study, reduced.rows, work)
     scores = [
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
         for one in clusterings
@@ -271,7 +273,7 @@ def _study(
     labels = [one.matrices["labels"].digest for one in clusterings]
     for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
         blocks.forget(view, digest)
-    return StudyResult(study, view, reduced, clusterings, scores, study.featured)
+    return StudyResult(study, view, reduced, clusterings, scores, study.featured, near)
 
 
 def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Work) -> pd.DataFrame:
@@ -371,6 +373,7 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
             }
             for c in result.clusterings
         },
+        "neighbours": [{"step": f"{s.kind}-{s.digest}", **s.params} for s in result.neighbours],
     }
     if result.featured is not None:
         record["featured"] = list(result.featured)

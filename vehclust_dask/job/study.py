@@ -12,6 +12,7 @@ from vehclust_dask.job.reading import Place, refuse_repeats
 ENGINES = ("vehclust", "dask-ml")
 SCALES = ("none", "standard", "minmax", "l2")
 METHODS = ("kmeans", "quick-kmeans", "minibatch-kmeans", "gaussian-mixture", "ward")
+METRICS = ("euclidean", "cosine")
 INITS = ("best-of-sample", "k-means||")
 _OF_MIXTURES = ("covariance", "reg_covar", "precision")
 _OF_TREES = ("n_neighbors",)
@@ -119,6 +120,22 @@ class ClusterSpec:
 
 
 @dataclass(frozen=True)
+class NeighboursSpec:
+    """Lists of nearest rows that a study keeps, whatever its clusterings need.
+
+    Parameters
+    ----------
+    n : int
+        Neighbours of each row.
+    metric : str
+        ``euclidean`` or ``cosine``.
+    """
+
+    n: int
+    metric: str = "euclidean"
+
+
+@dataclass(frozen=True)
 class StudySpec:
     """Descriptors, scaled, joined side by side, reduced and clustered.
 
@@ -136,6 +153,8 @@ class StudySpec:
         Clustering and k that get cluster pages and stored distances. Unless the job names it: the
         first clustering, and of its k the one nearest to 30 (the smaller of two equally near).
         None only for a study without clusterings.
+    neighbours : NeighboursSpec or None
+        Lists that are asked for beside those of the clusterings.
     """
 
     name: str
@@ -144,6 +163,7 @@ class StudySpec:
     reduce: ReduceSpec
     cluster: tuple[ClusterSpec, ...]
     featured: tuple[str, int] | None
+    neighbours: NeighboursSpec | None = None
 
 
 def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
@@ -161,7 +181,7 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
     UsageError
         If anything in it is unknown, of the wrong kind or contradicts the rest.
     """
-    place = place.mapping(("descriptors", "scale", "reduce", "cluster", "featured"))
+    place = place.mapping(("descriptors", "scale", "reduce", "cluster", "featured", "neighbours"))
     items = place["descriptors"].items()
     if not items:
         place["descriptors"].refuse(f"is missing; name one or more of {', '.join(sets)}")
@@ -175,6 +195,17 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
         reduce=_reduce(place["reduce"]),
         cluster=cluster,
         featured=_featured(place["featured"], cluster),
+        neighbours=place["neighbours"].maybe(_neighbours),
+    )
+
+
+def _neighbours(place: Place) -> NeighboursSpec:
+    """Read a mapping, or a number of neighbours."""
+    if not isinstance(place.value, dict):
+        return NeighboursSpec(place.whole(least=1))
+    place = place.mapping(field.name for field in dataclasses.fields(NeighboursSpec))
+    return NeighboursSpec(
+        n=place["n"].whole(32, least=1), metric=place["metric"].choice(METRICS, "euclidean")
     )
 
 

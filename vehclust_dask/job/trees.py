@@ -24,7 +24,13 @@ from vehclust_dask.job.clustering import (
     save_state,
     shown_counts,
 )
-from vehclust_dask.job.neighbourhood import Neighbourhood, find_neighbours, load_neighbours
+from vehclust_dask.job.neighbourhood import (
+    Neighbourhood,
+    find_neighbours,
+    found_neighbours,
+    load_neighbours,
+    needed_neighbours,
+)
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.scoring import MeansPass
 from vehclust_dask.job.spec import ClusterSpec, StudySpec
@@ -53,15 +59,22 @@ def grow_and_cut(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Wo
     """Grow the tree of a study's rows and cut it, or find the result of having done so."""
     rows = reduced.rows
     check_clusters(study, spec, rows.grid.n_rows)
-    near = find_neighbours(rows, rows.digest, spec.n_neighbors, "euclidean", study.name, work)
-    _check_distinct(study, spec, near)
-    tree = _grow(study, rows, near, work)
+    # The tree is a function of the rows: lists of any length grow the same.
+    tree = work.step("ward", {}, rows.digest)
+    if tree.done:
+        near = found_neighbours(rows.digest, 1, "euclidean", work)
+    else:
+        m = needed_neighbours(study, "euclidean")
+        near = find_neighbours(rows, rows.digest, m, "euclidean", study.name, work)
+        _check_distinct(study, spec, near)
+        _grow(study, spec, rows, near, tree, work)
+    _check_distinct(study, spec, tree)
     cut = _cut(study, spec, rows, tree, work)
-    return load_clustered(study, spec, cut, earlier=(near, tree))
+    return load_clustered(study, spec, cut, earlier=(near, tree) if near else (tree,))
 
 
-def _check_distinct(study: StudySpec, spec: ClusterSpec, near: Step) -> None:
-    distinct = int(near.manifest()["distinct"])
+def _check_distinct(study: StudySpec, spec: ClusterSpec, step: Step) -> None:
+    distinct = int(step.manifest()["distinct"])
     if distinct < max(spec.n_clusters[-1], 2):
         raise BadInput(
             f"studies.{study.name}.cluster.{spec.name}: n_clusters={spec.n_clusters[-1]} but only "
@@ -69,16 +82,15 @@ def _check_distinct(study: StudySpec, spec: ClusterSpec, near: Step) -> None:
         )
 
 
-def _grow(study: StudySpec, rows: Blocks, near: Step, work: Work) -> Step:
-    """Grow the whole tree; the length of the lists it grows from does not change it."""
-    step = work.step("ward", {}, near.digest)
-
+def _grow(
+    study: StudySpec, spec: ClusterSpec, rows: Blocks, near: Step, tree: Step, work: Work
+) -> None:
     def compute(folder: Path) -> dict[str, Any]:
-        name = f"ward-{study.name}"
-        merges = solo(grow, rows, load_neighbours(near), str(folder), name=name, on=rows)
-        return {"merges": merges}
+        lists = load_neighbours(near, spec.n_neighbors)
+        merges = solo(grow, rows, lists, str(folder), name=f"ward-{study.name}", on=rows)
+        return {"merges": merges, "distinct": near.manifest()["distinct"]}
 
-    return work.ensure(step, f"{study.name}: the tree of {rows.grid.n_rows:,} rows", compute)
+    work.ensure(tree, f"{study.name}: the tree of {rows.grid.n_rows:,} rows", compute)
 
 
 def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
