@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -432,6 +433,108 @@ def test_reduce_tiles__tiles_under_way_are_few_and_counted(
     total = 11 + 11 * 10 // 2
     assert [(p.done, p.total) for p in heard] == 2 * [(i + 1, total) for i in range(total)]
     assert max(held) <= 16, "as many as the window of four threads"
+
+
+class Stopped(Exception):
+    """What a kill is to a driver."""
+
+
+@dataclass
+class FileKeep:
+    """Rounds of arrays in a folder; the driver is stopped when it has marked the round ``stop``."""
+
+    folder: Path
+    stop: int = -1
+
+    def saved(self, groups: Sequence[Group]) -> int:
+        marker = self.folder / "round"
+        return int(marker.read_text()) if marker.exists() else -1
+
+    def save(self, number: int, group: Group, summary: NDArray[Any]) -> None:
+        with open(self.folder / f"{number}-{group.number}.npy", "wb") as out:
+            np.save(out, summary)
+
+    def load(self, number: int, group: Group) -> NDArray[Any]:
+        return np.load(self.folder / f"{number}-{group.number}.npy")
+
+    def mark(self, number: int, groups: Sequence[Group]) -> None:
+        (self.folder / "round").write_text(str(number))
+        for file in self.folder.glob("*-*.npy"):
+            if not file.name.startswith(f"{number}-"):
+                file.unlink()
+        if number == self.stop:
+            raise Stopped
+
+
+def sums_of(found: list[Any]) -> bytes:
+    """Return what does not depend on hints."""
+    return np.concatenate([summary[:2] for _, summary in found], axis=1).tobytes()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("stop", [0, 1, 3, 4])
+@pytest.mark.parametrize("first_on_cluster", [False, True])
+def test_reduce_tiles__stopped_after_a_round_goes_on_with_the_next(
+    client: Client,
+    tmp_path: Path,
+    rows: F32,
+    small_groups: None,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+    first_on_cluster: bool,
+) -> None:
+    monkeypatch.setattr("vehclust_dask.blocks.SAVE_TILES_EVERY", 0.0)
+    monkeypatch.setattr("vehclust_dask.blocks.SAVE_TILES_SHARE", 0)
+    blocks = FileBlocks.of(tmp_path, rows, 64)
+    wanted = sums_of(reduce_tiles(blocks, PairSums(), name="pairs"))
+    contexts = [client.as_current(), contextlib.nullcontext()]
+    first, second = contexts if first_on_cluster else contexts[::-1]
+    with first, pytest.raises(Stopped):
+        reduce_tiles(blocks, PairSums(), name="pairs", keep=FileKeep(tmp_path, stop))
+    heard: list[Progress] = []
+    with second, listening(heard.append):
+        found = reduce_tiles(blocks, PairSums(), name="pairs", keep=FileKeep(tmp_path))
+    assert sums_of(found) == wanted
+    groups = len(blocks.grid.groups())
+    before = sum(map(len, tile_rounds(groups)[:stop]))
+    told = [p.done for p in heard]
+    assert told[-1] == heard[-1].total == groups * (groups + 1) // 2
+    assert min(told) > before, "what was done is not done again"
+    assert told == sorted(set(told))
+
+
+@pytest.mark.cluster
+def test_reduce_tiles__a_killed_worker_is_made_up_for_from_what_was_kept(
+    client: Client,
+    tmp_path: Path,
+    rows: F32,
+    small_groups: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vehclust_dask.blocks.SAVE_TILES_EVERY", 0.0)
+    monkeypatch.setattr("vehclust_dask.blocks.SAVE_TILES_SHARE", 0)
+    blocks = FileBlocks.of(tmp_path, rows, 64)
+    wanted = sums_of(reduce_tiles(blocks, PairSums(), name="pairs"))
+    killed = KilledLate(FileKeep(tmp_path))
+    with client.as_current(), listening(killed.listen):
+        found = reduce_tiles(blocks, PairSums(), name="pairs", keep=killed.keep)
+    assert killed.after >= 3
+    assert sums_of(found) == wanted
+    client.wait_for_workers(2, timeout=30)
+
+
+class KilledLate:
+    """Kill a worker when some rounds are kept, and the first of them removed."""
+
+    def __init__(self, keep: FileKeep) -> None:
+        self.keep, self.after = keep, -1
+
+    def listen(self, progress: Progress) -> None:
+        number = self.keep.saved(())
+        if self.after < 0 and number >= 3:
+            self.after = number
+            pids = solos(process_of, [(i,) for i in range(2)], name="whom")
+            os.kill(pids[0], signal.SIGKILL)
 
 
 def scaled(i: int, span: Span, blocks: Blocks, factor: float) -> tuple[int, int, F32]:

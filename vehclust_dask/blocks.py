@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from vehclust_dask import budget, tasks
 from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import VehclustError
 from vehclust_dask.records import ArrayBlocks, Blocks, Group, RowGrid, Span, tile_rounds
-from vehclust_dask.tasks import Reduction, Refusal, TileReduction
+from vehclust_dask.tasks import Keep, Reduction, Refusal, TileReduction
 
 S = TypeVar("S")
 R = TypeVar("R")
 
 #: How often a task is tried again after an error that is not its own fault.
 RETRIES = 2
+#: Seconds between two savings of what tiles have shown, and how many times as long as a saving took.
+SAVE_TILES_EVERY, SAVE_TILES_SHARE = 20.0, 20
 
 
 @dataclass(frozen=True)
@@ -370,12 +373,14 @@ def _map_on(
     return [results[i] for i in range(grid.n_blocks)]
 
 
-def reduce_tiles(blocks: Blocks, reduction: TileReduction[S], *, name: str) -> list[Any]:
+def reduce_tiles(
+    blocks: Blocks, reduction: TileReduction[S], *, name: str, keep: Keep[S] | None = None
+) -> list[Any]:
     """Compare every group of rows with itself and every other; return what each group's rows learnt.
 
     Tiles go by rounds (`records.tile_rounds`), and a group merges what it learns in the order of its
     tiles: a function of the grid alone. Tiles whose summaries are not merged yet are as many as
-    keep the workers busy; otherwise a summary per group is held.
+    keep the workers busy; otherwise a summary per group is held, by the workers.
 
     Parameters
     ----------
@@ -383,6 +388,9 @@ def reduce_tiles(blocks: Blocks, reduction: TileReduction[S], *, name: str) -> l
     reduction : TileReduction
     name : str
         Of the step, as the dashboard shows it.
+    keep : Keep or None
+        Where summaries are kept now and then after a whole round; a call that finds some goes on
+        from there. A lost worker then costs no more than the time since.
 
     Returns
     -------
@@ -391,17 +399,66 @@ def reduce_tiles(blocks: Blocks, reduction: TileReduction[S], *, name: str) -> l
     """
     client = client_for(blocks)
     groups = blocks.grid.groups()
-    rounds = tile_rounds(len(groups))
+    saving = _Saving(keep, groups)
     if client is not None:
-        return _TilesOn(client, blocks, groups, reduction, name).run(rounds)
-    total = len(groups) + sum(len(pairs) for pairs in rounds)
-    states = []
+        return _TilesOn(client, blocks, groups, reduction, name).run(saving)
+    return _tiles_here(blocks, groups, reduction, name, saving)
+
+
+class _Saving:
+    """Which rounds of a call are done already, and when to keep one again."""
+
+    def __init__(self, keep: Keep[Any] | None, groups: tuple[Group, ...]) -> None:
+        self.keep, self._groups = keep, groups
+        self.done = -1 if keep is None else keep.saved(groups)
+        self._last, self._took = time.monotonic(), 0.0
+
+    def due(self, number: int) -> bool:
+        """Say whether this round, which is whole, is to be kept."""
+        wait = max(SAVE_TILES_EVERY, SAVE_TILES_SHARE * self._took)
+        return (
+            self.keep is not None and number > self.done and time.monotonic() - self._last >= wait
+        )
+
+    @contextlib.contextmanager
+    def round(self, number: int) -> Iterator[Keep[Any]]:
+        """Mark a round once every group has saved it inside."""
+        assert self.keep is not None, "only what is due is saved"
+        began = time.monotonic()
+        yield self.keep
+        self.keep.mark(number, self._groups)
+        self.done, self._last = number, time.monotonic()
+        self._took = self._last - began
+
+    def left(self, rounds: list[list[tuple[int, int]]]) -> list[tuple[int, list[tuple[int, int]]]]:
+        """Return the rounds that are not done yet, each with its number."""
+        return [both for both in enumerate(rounds, start=1) if both[0] > self.done]
+
+
+def _tiles_here(
+    blocks: Blocks,
+    groups: tuple[Group, ...],
+    reduction: TileReduction[Any],
+    name: str,
+    saving: _Saving,
+) -> list[Any]:
+    """Compare groups in this process."""
+    rounds = tile_rounds(len(groups))
+    total = len(groups) + sum(map(len, rounds))
+    done = total - sum(len(pairs) for _, pairs in saving.left(rounds))
+    states, hints = list[Any](), list[Any]()
     for group in groups:
-        states.append(tasks.tile_within(reduction, blocks, group))
-        _tell(name, len(states), total)
-    done, hints = len(groups), list[Any]()
-    for number, pairs in enumerate(rounds, start=1):
-        if _hints_due(number):
+        if saving.done < 0:
+            states.append(tasks.tile_within(reduction, blocks, group))
+            _tell(name, len(states), total)
+        elif saving.keep is not None:
+            states.append(saving.keep.load(saving.done, group))
+    for number, pairs in saving.left(rounds):
+        if saving.due(number - 1):
+            with saving.round(number - 1) as keep:
+                for group, state in zip(groups, states, strict=True):
+                    keep.save(number - 1, group, state)
+        if not hints or _hints_due(number):
             hints = [reduction.hint(*both) for both in zip(states, groups, strict=True)]
         for i, j in pairs:
             left, right = (blocks, groups[i], hints[i]), (blocks, groups[j], hints[j])
@@ -447,16 +504,22 @@ class _TilesOn:
             return [chunks[i] for i in group.blocks]
         return self.blocks
 
-    def run(self, rounds: list[list[tuple[int, int]]]) -> list[Any]:
+    def run(self, saving: _Saving) -> list[Any]:
         """Submit tiles and merges, so many at a time; return the groups' results."""
-        states = [
-            self.submit(tasks.within_task, self.source(g), g, what="within") for g in self.groups
-        ]
-        total = len(states) + sum(len(pairs) for pairs in rounds)
-        flow = _Flow(list(states), self.window, self.name, total)
+        rounds = tile_rounds(len(self.groups))
+        left = saving.left(rounds)
+        total = len(self.groups) + sum(map(len, rounds))
+        before = sum(map(len, rounds)) - sum(len(pairs) for _, pairs in left)
+        states = self.load(saving) if saving.done >= 0 else self.within()
+        flow = _Flow(list(states), self.window, self.name, total, before)
         hints: list[Any] = []
-        for number, pairs in enumerate(rounds, start=1):
-            if _hints_due(number):
+        for number, pairs in left:
+            if saving.due(number - 1):
+                flow.drain()
+                self.save(saving, number - 1, states)
+                # From here on a lost worker's share is made again from what is saved, hints as well.
+                states, hints = self.load(saving), []
+            if not hints or _hints_due(number):
                 both = zip(states, self.groups, strict=True)
                 hints = [self.submit(tasks.hint_task, s, g, what="hint") for s, g in both]
             for i, j in pairs:
@@ -474,17 +537,42 @@ class _TilesOn:
         del states
         return [_result(future, self.name) for future in finished]
 
+    def within(self) -> list[Any]:
+        """Compare every group with itself."""
+        return [
+            self.submit(tasks.within_task, self.source(g), g, what="within") for g in self.groups
+        ]
+
+    def save(self, saving: _Saving, number: int, states: list[Any]) -> None:
+        """Keep a round; the states are let go."""
+        with saving.round(number) as keep:
+            saved = [
+                self.submit(tasks.save_task, keep, number, group, state, what="save")
+                for group, state in zip(self.groups, states, strict=True)
+            ]
+            states.clear()
+            for future in saved:
+                _result(future, self.name)
+
+    def load(self, saving: _Saving) -> list[Any]:
+        """Read the round that was kept last."""
+        args = saving.keep, saving.done
+        return [self.submit(tasks.load_task, *args, group, what="load") for group in self.groups]
+
 
 class _Flow:
     """Count tiles that are under way; let new ones in when others are merged on both sides."""
 
-    def __init__(self, first: list[Any], window: int, name: str, total: int) -> None:
+    def __init__(
+        self, first: list[Any], window: int, name: str, total: int, before: int = 0
+    ) -> None:
         from distributed import as_completed
 
         self._order = as_completed(first)
         self._tile = {future.key: n for n, future in enumerate(first)}
         self._left = dict.fromkeys(range(len(first)), 1)
         self._window, self._name, self._total = window, name, total
+        self._before = before
         self._submitted = len(first)
         self._done = 0
 
@@ -515,7 +603,7 @@ class _Flow:
         if self._left[tile] == 0:
             del self._left[tile]
             self._done += 1
-            _tell(self._name, self._done, self._total)
+            _tell(self._name, self._before + self._done, self._total)
 
 
 def solo(task: Callable[..., R], *args: Any, name: str, on: Blocks | None = None) -> R:

@@ -76,6 +76,31 @@ class TileReduction(Protocol[S]):
         ...
 
 
+class Keep(Protocol[S]):
+    """Where groups keep what they have learnt from whole rounds of tiles, so that a later call goes on.
+
+    Summaries are written and read by tasks; the driver only marks a round that is there for all
+    groups. A summary of a round is right whichever hints it was found with: one that a stopped call
+    wrote late does no harm.
+    """
+
+    def saved(self, groups: Sequence[Group]) -> int:
+        """Return the last round that is marked for just these groups; -1 for none."""
+        ...
+
+    def save(self, number: int, group: Group, summary: S) -> None:
+        """Write what a group knows after a round, whole or not at all."""
+        ...
+
+    def load(self, number: int, group: Group) -> S:
+        """Read what a group knew after a round."""
+        ...
+
+    def mark(self, number: int, groups: Sequence[Group]) -> None:
+        """Note that a round is there for all groups, then remove other rounds."""
+        ...
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A person's mistake found inside a task: it travels as a result, since trying again helps nobody."""
@@ -250,6 +275,23 @@ def between_task(
 def merge_tile_task(reduction: TileReduction[Any], summary: Any, pair: Any, side: int) -> Any:
     """Merge one side of a tile, as a task; a refusal passes through."""
     return first_refusal(summary, pair) or reduction.merge(summary, pair[side])
+
+
+@as_refusal
+def save_task(
+    reduction: TileReduction[Any], keep: Keep[Any], number: int, group: Group, summary: Any
+) -> Any:
+    """Keep what a group knows, as a task; a refusal passes through."""
+    refused = first_refusal(summary)
+    if refused is None:
+        keep.save(number, group, summary)
+    return refused
+
+
+@as_refusal
+def load_task(reduction: TileReduction[Any], keep: Keep[S], number: int, group: Group) -> S:
+    """Read what a group knew, as a task."""
+    return keep.load(number, group)
 
 
 @as_refusal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.end_to_end.conftest import Reference, Started, digests, place_file
+from tests.end_to_end.conftest import Case, Reference, Started, digests, place_file
 from vehclust_dask.job.run import list_runs
 
 pytestmark = pytest.mark.cluster
@@ -156,3 +157,45 @@ def test_stops__of_every_kind_cost_nothing_but_time(
     )
     assert mtimes(array) == kept
     assert digests(workdir) == reference.digests
+
+
+#: Small groups of rows, and each round of their tiles is kept.
+ROUNDS = """
+import vehclust_dask.budget as budget
+import vehclust_dask.blocks as blocks
+budget.TILE_ROWS, blocks.SAVE_TILES_EVERY, blocks.SAVE_TILES_SHARE = 256, 0.0, 0
+"""
+TREE = """
+studies:
+  one:
+    descriptors: [a]
+    reduce: none
+    cluster: {tree: {method: ward, n_clusters: [2, 6], n_neighbors: 8}}
+"""
+
+
+def test_kill__among_the_tiles_of_neighbours_costs_rounds_alone(
+    case: Case, tmp_path: Path, start: Callable[..., Started]
+) -> None:
+    job = case.job(tmp_path / "job.yaml", studies=TREE)
+    places = [place_file(tmp_path / f"{n}.yaml", n, "dashboard: off") for n in (1, 2)]
+
+    def begin(work: str, place: Path) -> Started:
+        words = ("run", job, "--workdir", tmp_path / work, "--cluster", place)
+        return start(*words, before=ROUNDS)
+
+    def round_of(record: Path) -> int:
+        return int(json.loads(record.read_text())["round"])
+
+    undisturbed = begin("whole", places[0]).wait()
+    assert undisturbed.code == 0, undisturbed.err
+    records = "steps/neighbours-*.partial/rounds/round.json"
+    one = begin("killed", places[1])
+    one.until(lambda: any(round_of(r) >= 2 for r in (tmp_path / "killed").glob(records)), "round 2")
+    one.kill_all()
+    (record,) = (tmp_path / "killed").glob(records)
+    assert not list(record.parents[1].glob("lists.zarr/*/part-0000/c")), "tiles were under way"
+    ended = begin("killed", places[1]).wait()
+    assert ended.code == 0, ended.err
+    assert "(went on from before)" in ended.err
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")

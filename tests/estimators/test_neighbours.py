@@ -49,6 +49,14 @@ def test_fit__any_block_size_gives_the_brute_lists(
         np.testing.assert_allclose(model.distances_, wanted, rtol=1e-6, atol=1e-15)
 
 
+def test_fit__256_neighbours_are_the_brute_ones(small_groups: None) -> None:
+    X = clustered(600, 10)
+    distances, indices = NearestNeighbors(n_neighbors=256).fit(X.astype(np.float64)).kneighbors()
+    model = Neighbours(256).fit(ArrayBlocks.of(X, 100))
+    np.testing.assert_array_equal(model.indices_, indices)
+    np.testing.assert_allclose(model.distances_, distances, rtol=1e-9)
+
+
 @given(float_rows(min_rows=3, max_rows=120), st.integers(0, 2**32 - 1), st.data())
 def test_fit__another_order_of_rows_is_the_same_lists(
     X: F32, seed: int, data: st.DataObject

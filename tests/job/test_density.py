@@ -120,16 +120,11 @@ def test_run__all_noise_is_a_result(site: Site) -> None:
     assert np.isnan(row["calinski_harabasz"])
 
 
-def test_run__of_equal_rows(site: Site) -> None:
+def test_run__of_equal_rows_is_refused(site: Site) -> None:
     site.save("a.npy", np.ones_like(site.A))
-    cluster = {
-        "db": {"method": "dbscan", "eps": 0.5, "min_samples": 5},
-        "all": {"method": "dbscan"},
-        "hdb": {"method": "hdbscan", "min_cluster_size": 9},
-    }
-    labels = site.labels(site.finished(density_job(site, cluster=cluster)))
-    assert (labels["db"] == 0).all()
-    assert (labels["hdb"] == -1).all()
+    ended = site.run(density_job(site))
+    assert ended.code == 3
+    assert "all 300 rows are equal" in ended.err
 
 
 def test_featured__of_what_finds_its_k(site: Site) -> None:

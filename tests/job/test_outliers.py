@@ -102,14 +102,11 @@ def test_duplicates__say_when_lists_were_too_short_for_a_group(site: Site) -> No
     assert "40 rows have near-duplicates in their whole list" in ended.err
 
 
-def test_rows__that_are_all_alike_have_factor_one(site: Site) -> None:
+def test_rows__that_are_all_alike_are_refused(site: Site) -> None:
     site.save("a.npy", np.ones_like(site.A))
-    study = studies(cluster={}, descriptors=["a"])
-    table = table_of(site.finished(site.job(studies=study)))
-    np.testing.assert_allclose(table["lof"], 1)
-    assert (table["duplicate_group"] == 0).all()
-    assert (table["duplicate_distance"] == 0).all()
-    assert "center_distance" not in table
+    ended = site.run(site.job(studies=studies(cluster={}, descriptors=["a"])))
+    assert ended.code == 3
+    assert "all 300 rows are equal" in ended.err
 
 
 def test_ranks__one_is_the_largest_and_ties_go_by_row() -> None:

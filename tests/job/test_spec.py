@@ -20,6 +20,7 @@ from vehclust_dask.job.spec import (
     ClusterSpec,
     DescriptorSpec,
     JobSpec,
+    NeighboursSpec,
     ReduceSpec,
     ReportSpec,
     SourceSpec,
@@ -231,6 +232,21 @@ def test_study__may_end_with_its_curve_and_a_job_with_the_conversion(load: Any) 
     study = load(put(small(), "studies/one/cluster", None)).studies[0]
     assert (study.cluster, study.featured) == ((), None)
     assert load(put(small(), "studies", None)).studies == ()
+
+
+@pytest.mark.parametrize(
+    ("given_as", "expected"),
+    [
+        (None, None),
+        (48, NeighboursSpec(48)),
+        ({}, NeighboursSpec(32)),
+        ({"n": 10, "metric": "cosine"}, NeighboursSpec(10, "cosine")),
+    ],
+)
+def test_neighbours__take_a_number_or_a_mapping(
+    load: Any, given_as: Any, expected: NeighboursSpec | None
+) -> None:
+    assert load(put(small(), "studies/one/neighbours", given_as)).studies[0].neighbours == expected
 
 
 @pytest.mark.parametrize("word", ["none", "~", "null", ""])
@@ -453,6 +469,10 @@ REFUSED = [
         {"method": "kmeans", "n_clusters": 3, "engine": "dask-ml", "init": "best-of-sample"},
         ".init: 'best-of-sample' is not known; allowed: k-means||",
     ),
+    ("studies/one/neighbours", 0, ".neighbours: got 0, expected a whole number of 1 or more"),
+    ("studies/one/neighbours", "many", ".neighbours: got 'many', expected a whole number"),
+    ("studies/one/neighbours", {"m": 3}, ".neighbours: unknown key 'm'; "),
+    ("studies/one/neighbours", {"metric": "cosin"}, ".metric: 'cosin' is not known; did you mean"),
     ("studies/one/featured", "kn/5", ".featured: 'kn' is no clustering of this study; did you"),
     ("studies/one/featured", "km/6", ".featured: 'km' is not made for k=6; k is one of 2, 5"),
     ("studies/one/featured", "km/five", ".featured: 'km' is not made for k=five"),

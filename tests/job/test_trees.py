@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from tests.job.conftest import N_ROWS, Site
 from tests.job.test_plan import chunk_bytes, planned
 from vehclust_dask.errors import NotEnough
 from vehclust_dask.job import trees
+from vehclust_dask.job.neighbourhood import needed_neighbours
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.spec import load_job
 from vehclust_dask.job.trees import LINKAGE
+from vehclust_dask.store.folders import read_json
 
 
 def studies(**more: Any) -> dict[str, Any]:
@@ -148,9 +151,75 @@ def test_plan__counts_lists_and_tree(site: Site) -> None:
     assert steps["one: tree"].task_bytes >= N_ROWS * (8 * 6 + 12 * 8)
 
 
-def test_plan__refuses_a_tree_that_no_task_can_hold(site: Site) -> None:
-    job = site.job(studies=studies(), memory={"per_task": "32MiB"})
+def refused(site: Site, **memory: Any) -> str:
+    """Return how the plan of a tree job is refused."""
     site.workdir.mkdir(exist_ok=True)
+    job = site.job(studies=studies(n_neighbors=256), **memory)
     plan = plan_job(load_job(job, workdir=str(site.workdir)), site.workdir)
-    with pytest.raises(NotEnough, match=r"needs .* per task, the job grants 33.6 MB"):
+    with pytest.raises(NotEnough) as refusal:
         plan.check(site.workdir)
+    return str(refusal.value)
+
+
+def test_plan__refuses_a_tree_that_no_task_can_hold(site: Site) -> None:
+    assert refused(site, memory={"per_task": "32MiB"}) == (
+        "one: tree needs 69.0 MB per task (for each of 300 rows 8 bytes in each of 6 columns, 24 for "
+        "each of 256 neighbours, and 120; a lower n_neighbors takes less), the job grants 33.6 MB; "
+        "raise memory.per_task (and a worker's memory_limit with it)"
+    )
+
+
+def test_plan__refuses_lists_that_no_task_can_hold(site: Site) -> None:
+    message = refused(site, memory={"per_task": "4MiB"})
+    assert message.startswith("one: 256 nearest rows, euclidean needs ")
+    assert "(926.4 kB for lists of 256 neighbours of 300 rows, 12 bytes each" in message
+    assert "fewer neighbours take less), the job grants 4.2 MB; raise memory" in message
+
+
+def steps_of(site: Site, kind: str) -> list[str]:
+    """Return the finished steps of a kind."""
+    return sorted(f.name for f in (site.workdir / "steps").glob(f"{kind}-*"))
+
+
+@pytest.mark.parametrize("m", [2, 8, 256])
+def test_run__lists_of_any_length_grow_the_same_tree(site: Site, m: int) -> None:
+    site.finished(tree_job(site, "first", n_neighbors=4))
+    (step,) = (site.workdir / "steps").glob("ward-*")
+    wanted = (step / LINKAGE).read_bytes()
+    shutil.rmtree(site.workdir)
+    site.finished(tree_job(site, "second", n_neighbors=m))
+    assert steps_of(site, "ward") == [step.name]
+    assert (step / LINKAGE).read_bytes() == wanted
+
+
+def test_run__of_a_finished_tree_needs_no_longer_lists(site: Site) -> None:
+    site.finished(tree_job(site, "first", n_neighbors=4))
+    ended = site.run(tree_job(site, "second", n_neighbors=9, n_clusters=3))
+    assert ended.code == 0, ended.err
+    assert len(steps_of(site, "neighbours")) == len(steps_of(site, "ward")) == 1
+
+
+def test_run__a_study_shares_the_longest_lists_it_needs(site: Site) -> None:
+    more = {"n_neighbors": 20, "method": "ward", "n_clusters": 2}
+    study = studies()["one"] | {"neighbours": 11}
+    study["cluster"] = study["cluster"] | {"longer": more}
+    job = site.job(studies={"one": study}, memory={"per_task": "96MiB"})
+    planned_steps = [name for name in planned(site, job) if "nearest" in name]
+    assert planned_steps == ["one: 20 nearest rows, euclidean"]
+    folder = site.finished(job)
+    (name,) = steps_of(site, "neighbours")
+    record = read_json(folder / "manifest.json")["studies"]["one"]["neighbours"]
+    assert record == [{"step": name, "m": 20, "metric": "euclidean"}]
+
+
+def test_needed_neighbours__are_the_most_that_anything_asks_for(site: Site) -> None:
+    def needs(**study: Any) -> tuple[int, int]:
+        job = site.job(studies={"one": {"descriptors": ["a"]} | study})
+        (one,) = load_job(job, workdir=str(site.workdir)).studies
+        return needed_neighbours(one, "euclidean"), needed_neighbours(one, "cosine")
+
+    cluster = studies(n_neighbors=17)["one"]["cluster"]
+    assert needs() == (0, 0)
+    assert needs(cluster=cluster) == (17, 0)
+    assert needs(cluster=cluster, neighbours=40) == (40, 0)
+    assert needs(cluster=cluster, neighbours={"n": 5, "metric": "cosine"}) == (17, 5)

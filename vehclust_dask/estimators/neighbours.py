@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from vehclust_dask.kernels.copies import Copies, hash_rows, spread
 from vehclust_dask.kernels.neighbours import Candidates, between, merge, search, within
 from vehclust_dask.kernels.tiles import Frame, TileRows, unit_rows
 from vehclust_dask.records import Blocks, Group, Span
+from vehclust_dask.tasks import Keep
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -86,6 +87,43 @@ def check_rows(X: F32, row0: int, unit: bool) -> None:
         )
 
 
+class Lists(NamedTuple):
+    """Nearest rows and their squared distances, both of shape (n_rows, m), each in order."""
+
+    rows: I32
+    sq_dist: F64
+
+
+class Found(NamedTuple):
+    """What the tiles have shown of a group.
+
+    Attributes
+    ----------
+    lists : Lists or None
+        None where they were written.
+    uncertain : ndarray of shape (n_uncertain,), int64
+        Lists that must be searched again, by their places in the group.
+    ceiling : ndarray of shape (n_uncertain,), float64
+        Squared distances that their last entries do not exceed.
+    """
+
+    lists: Lists | None
+    uncertain: I64
+    ceiling: F64
+
+
+class Shelf(Protocol):
+    """Where lists are written, group by group, and put right afterwards."""
+
+    def write(self, number: int, lists: Lists) -> None:
+        """Write the lists of a group, in a task of its own."""
+        ...
+
+    def replace(self, at: I64, lists: Lists) -> None:
+        """Write other lists for some distinct rows, which ascend."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class NeighbourPass:
     """The tile reduction that finds the nearest rows.
@@ -97,6 +135,8 @@ class NeighbourPass:
         Nearest rows asked for; there must be more distinct rows than that.
     kept : ndarray of shape (n_rows,), bool, or None
         Which rows take part: one of each pile of equal ones. None: all.
+    shelf : Shelf or None
+        Where a group writes its lists; None: they are returned.
     group : str
         Names this pass in the worker's cache.
     """
@@ -104,6 +144,7 @@ class NeighbourPass:
     frame: Frame
     m: int
     kept: NDArray[np.bool_] | None
+    shelf: Shelf | None = None
     group: str = field(default_factory=lambda: f"neighbours-{uuid.uuid4().hex[:12]}")
 
     def ready(self, X: F32, group: Group) -> TileRows:
@@ -135,17 +176,14 @@ class NeighbourPass:
         return merge(left, right, self.m)
 
     def finish(self, summary: Candidates, group: Group) -> Found:
-        """Return lists, and which of them must be searched again."""
+        """Write or return lists, and tell which of them must be searched again."""
+        lists = Lists(*summary.matrix(self.m))
         uncertain = summary.uncertain(self.m, self.frame.sq_scale)
-        return Found(*summary.matrix(self.m), uncertain)
-
-
-class Found(NamedTuple):
-    """Lists of a group: rows and squared distances of shape (n_rows, m), and which are uncertain."""
-
-    rows: I32
-    sq_dist: F64
-    uncertain: I64
+        ceiling = lists.sq_dist[uncertain, self.m - 1]
+        if self.shelf is None:
+            return Found(lists, uncertain, ceiling)
+        self.shelf.write(group.number, lists)
+        return Found(None, uncertain, ceiling)
 
 
 def ready_rows(frame: Frame, kept: NDArray[np.bool_] | None, X: F32, row0: int) -> TileRows:
@@ -196,13 +234,6 @@ class SearchPass:
         return merge(left, right, self.m)
 
 
-class Lists(NamedTuple):
-    """Nearest rows and their squared distances, both of shape (n_rows, m), each in order."""
-
-    rows: I32
-    sq_dist: F64
-
-
 @dataclass(frozen=True, eq=False)
 class Known:
     """What a survey has shown: the frame of the rows, and their copies."""
@@ -229,33 +260,85 @@ class Known:
         return kept
 
 
+class Doubt(NamedTuple):
+    """Lists that tiles left uncertain: places among the distinct rows, ascending, and ceilings."""
+
+    at: I64
+    ceiling: F64
+
+
 def distinct_lists(blocks: Blocks, known: Known, m: int, *, name: str) -> Lists:
     """Return the m nearest distinct rows of every distinct row, rows named by their number in the whole.
 
     O(n**2 * n_features) time; the lists are held in memory.
     """
-    n = len(known.copies.first)
     if m == 0:
+        n = len(known.copies.first)
         return Lists(np.empty((n, 0), np.int32), np.empty((n, 0)))
-    one = NeighbourPass(known.frame, m, known.kept)
+    parts, doubt = _tile_pass(blocks, known, NeighbourPass(known.frame, m, known.kept), name)
+    held = [part.lists for part in parts if part.lists is not None]
+    lists = Lists(
+        np.concatenate([one.rows for one in held]), np.concatenate([one.sq_dist for one in held])
+    )
+    for at, found in search_again(blocks, known, m, doubt, name=name):
+        lists.rows[at], lists.sq_dist[at] = found
+    return lists
+
+
+def shelve_lists(
+    blocks: Blocks,
+    known: Known,
+    m: int,
+    shelf: Shelf,
+    *,
+    name: str,
+    keep: Keep[Candidates] | None = None,
+) -> Doubt:
+    """Write the m nearest distinct rows of every distinct row; return which lists are uncertain.
+
+    Each group writes its lists where it is: nothing of their size comes to this process.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    known : Known
+    m : int
+        At least 1, below the number of distinct rows.
+    shelf : Shelf
+    name : str
+    keep : as in `blocks.reduce_tiles`
+    """
+    one = NeighbourPass(known.frame, m, known.kept, shelf)
+    return _tile_pass(blocks, known, one, name, keep)[1]
+
+
+def _tile_pass(
+    blocks: Blocks,
+    known: Known,
+    one: NeighbourPass,
+    name: str,
+    keep: Keep[Candidates] | None = None,
+) -> tuple[list[Found], Doubt]:
     try:
-        parts: list[Found] = reduce_tiles(blocks, one, name=name)
+        parts: list[Found] = reduce_tiles(blocks, one, name=name, keep=keep)
     finally:
         forget(blocks, one.group)
-    starts = np.cumsum([0, *(len(part.rows) for part in parts)])
-    again = np.concatenate([s + p.uncertain for s, p in zip(starts, parts, strict=False)])
-    lists = Lists(
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.sq_dist for part in parts]),
-    )
-    for chunk in _chunks(again):
-        rows = known.copies.first[chunk].astype(np.int32)
+    starts = np.searchsorted(known.copies.first, [g.row0 for g in blocks.grid.groups()])
+    again = [start + part.uncertain for start, part in zip(starts, parts, strict=True)]
+    ceilings = [part.ceiling for part in parts]
+    return parts, Doubt(np.concatenate(again), np.concatenate(ceilings))
+
+
+def search_again(
+    blocks: Blocks, known: Known, m: int, doubt: Doubt, *, name: str
+) -> Iterator[tuple[I64, Lists]]:
+    """Search again for uncertain lists, so many at a time; iterate over places and certain lists."""
+    for chunk in _chunks(np.arange(len(doubt.at))):
+        rows = known.copies.first[doubt.at[chunk]].astype(np.int32)
         queries = take_rows(blocks, rows.astype(np.int64), name=f"{name}-again")
-        ceiling = lists.sq_dist[chunk, m - 1]
-        search = SearchPass(known.frame, m, known.kept, queries, rows, ceiling)
+        search = SearchPass(known.frame, m, known.kept, queries, rows, doubt.ceiling[chunk])
         found = reduce_rows(blocks, search, name=f"{name}-again")
-        lists.rows[chunk], lists.sq_dist[chunk] = found.matrix(m)
-    return lists
+        yield doubt.at[chunk], Lists(*found.matrix(m))
 
 
 def _chunks(rows: I64) -> Iterator[I64]:

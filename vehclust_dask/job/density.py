@@ -101,7 +101,7 @@ def grow_density(
 
     def compute(folder: Path) -> dict[str, Any]:
         name = f"density-{study.name}-{metric}"
-        lists = load_neighbours(near)
+        lists = load_neighbours(near, max(1, largest - 1))
         local = solo(span_lists, lists, largest, name=name, on=rows)
         tree = connect(rows, lists.survey(), local, name=name)
         with open(folder / TREE, "wb") as out:
@@ -110,7 +110,8 @@ def grow_density(
 
     label = f"{study.name}: tree of mutual reachability, {metric}, min_samples up to {largest}"
     work.ensure(step, label, compute)
-    grown = Grown(load_neighbours(near), str(step.folder), metric, largest)
+    lists = load_neighbours(near, max(1, largest - 1))
+    grown = Grown(lists, str(step.folder), metric, largest)
     return grown, (near, step)
 
 

@@ -19,6 +19,7 @@ from vehclust_dask.job.outliers import Outliers
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.spec import ReportSpec, StudySpec
 from vehclust_dask.records import Blocks, Span
+from vehclust_dask.store.steps import Step
 from vehclust_dask.store.views import RowsView
 
 #: Clusters that sheets are drawn for at most; density methods may find thousands.
@@ -40,6 +41,8 @@ class StudyResult:
     featured : tuple of str and int, or None
         Name and number of clusters of the featured clustering.
     outliers : Outliers or None
+    neighbours : tuple of Step
+        Of the lists of nearest rows, one per metric.
     """
 
     spec: StudySpec
@@ -49,6 +52,7 @@ class StudyResult:
     scores: list[pd.DataFrame]
     featured: tuple[str, int] | None
     outliers: Outliers | None = None
+    neighbours: tuple[Step, ...] = ()
 
     def clustering(self, name: str) -> Clustered:
         """Return a clustering by its name."""

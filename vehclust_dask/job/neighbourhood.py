@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vehclust_dask.estimators.neighbours import Known, Lists, distinct_lists
-from vehclust_dask.job.study import DENSITY, StudySpec
+from vehclust_dask.errors import BadInput
+from vehclust_dask.estimators.neighbours import Doubt, Known, Lists, search_again, shelve_lists
+from vehclust_dask.job.spec import StudySpec
+from vehclust_dask.job.study import DENSITY, METRICS
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.copies import Copies
+from vehclust_dask.kernels.neighbours import Candidates
 from vehclust_dask.kernels.tiles import Frame
 from vehclust_dask.records import Blocks, RowGrid
+from vehclust_dask.store.folders import read_json, write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
+from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
+from vehclust_dask.store.views import RowsView
+
+I64 = NDArray[np.int64]
 
 #: Files of the step: where the rows are seen from and which are equal; the lists themselves.
-SURVEY, LISTS = "survey.npz", "neighbours.zarr"
+SURVEY, LISTS = "survey.npz", "lists.zarr"
+#: What a stopped step goes on from: rounds of tiles, then the lists that are left uncertain.
+ROUNDS, STATE = "rounds", "state.npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,30 +44,132 @@ class Neighbourhood:
         Squared distances, float64 of the same shape.
     folder : str
         Of the step.
+    m : int or None
+        How many of each list are read; None: all.
     """
 
     rows: Matrix
     sq_dist: Matrix
     folder: str
+    m: int | None = None
 
     def survey(self) -> Known:
         """Read where the rows are seen from, and which of them are equal."""
-        with np.load(Path(self.folder) / SURVEY, allow_pickle=False) as stored:
-            frame = Frame(stored["center"], float(stored["scale"]), bool(stored["unit"]))
-            return Known(frame, Copies(stored["first"], stored["pile"]))
+        return _load_survey(Path(self.folder) / SURVEY)
 
     def lists(self) -> Lists:
-        """Read all lists."""
+        """Read the lists of all distinct rows."""
         blocks = range(self.rows.grid.n_blocks)
         return Lists(
-            np.concatenate([self.rows.load(i) for i in blocks]),
-            np.concatenate([self.sq_dist.load(i) for i in blocks]),
+            np.concatenate([self.rows.load(i)[:, : self.m] for i in blocks]),
+            np.concatenate([self.sq_dist.load(i)[:, : self.m] for i in blocks]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLists:
+    """Lists that are being written: a block for every group of rows that are not all copies.
+
+    Attributes
+    ----------
+    rows, sq_dist : Matrix
+    block : tuple of int
+        Of every group.
+    """
+
+    rows: Matrix
+    sq_dist: Matrix
+    block: tuple[int, ...]
+
+    @classmethod
+    def create(cls, folder: Path, counts: I64, m: int, step: Step) -> StoredLists:
+        """Create the matrices for so many distinct rows of every group."""
+        block = tuple((np.cumsum(counts > 0) - 1).tolist())
+        rows, sq_dist = (
+            create_matrix(
+                folder / LISTS,
+                what,
+                _grid_of(counts[counts > 0]),
+                m,
+                dtype,
+                digest=f"{step.digest}-{what}",
+                attributes=step.provenance(),
+            )
+            for what, dtype in (("rows", "int32"), ("sq_dist", "float64"))
+        )
+        return cls(rows, sq_dist, block)
+
+    def write(self, number: int, lists: Lists) -> None:
+        """Write the lists of a group: whole chunks of its own."""
+        if len(lists.rows):
+            self.rows.write(self.block[number], lists.rows)
+            self.sq_dist.write(self.block[number], lists.sq_dist)
+
+    def replace(self, at: I64, lists: Lists) -> None:
+        """Write other lists for some rows, block by block."""
+        spans = list(self.rows.grid.spans())
+        blocks = np.searchsorted([span.row0 for span in spans], at, side="right") - 1
+        for matrix, values in ((self.rows, lists.rows), (self.sq_dist, lists.sq_dist)):
+            for i in np.unique(blocks).tolist():
+                whole = matrix.load(i).copy()
+                whole[at[blocks == i] - spans[i].row0] = values[blocks == i]
+                matrix.write(i, whole)
+
+    def to_json(self, folder: Path) -> dict[str, Any]:
+        """Return the handles of the whole matrices as plain values."""
+        for matrix in (self.rows, self.sq_dist):
+            matrix.check_whole()
+        return {"rows": self.rows.to_json(folder), "sq_dist": self.sq_dist.to_json(folder)}
+
+
+def _grid_of(counts: I64) -> RowGrid:
+    """Return a grid with a block of so many rows each: one part where all but the last are alike."""
+    n_rows, first = counts.tolist(), int(counts[0])
+    if (counts[:-1] == first).all() and n_rows[-1] <= first:
+        return RowGrid((sum(n_rows),), first)
+    return RowGrid(tuple(n_rows), max(n_rows))
+
+
+def found_neighbours(digest: str, m: int, metric: str, work: Work) -> Step | None:
+    """Return the finished step of these rows whose lists are long enough, the shortest of several."""
+    fitting = []
+    for file in (work.root / "steps").glob("neighbours-*/manifest.json"):
+        stored = read_json(file)
+        step = work.step("neighbours", stored["params"], *stored["made_from"])
+        # A step of another version of the algorithm has another name.
+        if step.folder == file.parent and step.made_from == (digest,):
+            fits = step.params["metric"] == metric and step.params["m"] >= m
+            fitting += [step] if fits else []
+    return min(fitting, key=lambda step: int(step.params["m"]), default=None)
+
+
+def study_neighbours(study: StudySpec, rows: RowsView | Matrix, work: Work) -> tuple[Step, ...]:
+    """Return the steps of lists that a study has, after those it asks for are computed."""
+    steps = []
+    for metric in METRICS:
+        m = needed_neighbours(study, metric)
+        if study.neighbours is not None and study.neighbours.metric == metric:
+            steps.append(find_neighbours(rows, rows.digest, m, metric, study.name, work))
+        elif m and (found := found_neighbours(rows.digest, m, metric, work)):
+            steps.append(found)
+    return tuple(steps)
+
+
+def check_neighbours(study: StudySpec, n_rows: int) -> None:
+    """Refuse lists longer than there are other rows, before any work."""
+    asked = study.neighbours
+    if asked is not None and asked.n >= n_rows:
+        raise BadInput(
+            f"studies.{study.name}.neighbours: n={asked.n} but a row has {n_rows - 1} others; "
+            "lower it to that or less"
         )
 
 
 def needed_neighbours(study: StudySpec, metric: str) -> int:
     """Return how many nearest rows a study asks for, 0 for none: its clusterings share one step."""
     asked = [0]
+    if study.neighbours is not None and study.neighbours.metric == metric:
+        asked.append(study.neighbours.n)
     if study.outliers is not None and metric == "euclidean":
         asked.append(study.outliers.n_neighbors)
     for spec in study.cluster:
@@ -68,7 +181,7 @@ def needed_neighbours(study: StudySpec, metric: str) -> int:
 
 
 def find_neighbours(rows: Blocks, digest: str, m: int, metric: str, label: str, work: Work) -> Step:
-    """Find the nearest rows of every row, or the step that did so.
+    """Find the nearest rows of every row, or a step that did so, with longer lists if there is one.
 
     Parameters
     ----------
@@ -81,61 +194,75 @@ def find_neighbours(rows: Blocks, digest: str, m: int, metric: str, label: str, 
     label : str
         The study's name.
     work : Work
+
+    Raises
+    ------
+    BadInput
+        If no row differs from the others.
     """
     step = work.step("neighbours", {"m": m, "metric": metric}, digest)
+    step = found_neighbours(digest, m, metric, work) or step
 
     def compute(folder: Path) -> dict[str, Any]:
-        name = f"neighbours-{label}"
-        known = Known.of(rows, metric)
+        known = _surveyed(folder, rows, metric)
         n = len(known.copies.first)
-        lists = distinct_lists(rows, known, min(m, n - 1), name=name)
-        _save_survey(folder / SURVEY, known)
-        matrices = _write_lists(folder, lists, rows.grid.block_rows, step)
-        return {
-            "rows": rows.grid.n_rows,
-            "distinct": n,
-            "matrices": {what: matrix.to_json(folder) for what, matrix in matrices.items()},
-        }
+        if n < 2:
+            raise BadInput(
+                f"studies.{label}: all {rows.grid.n_rows:,} rows are equal, so none is nearer than "
+                "another; look at the descriptors"
+            )
+        stored = _search(folder, rows, known, min(m, n - 1), step, f"neighbours-{label}")
+        return {"rows": rows.grid.n_rows, "distinct": n, "matrices": stored.to_json(folder)}
 
     return work.ensure(step, f"{label}: {m} nearest rows of every row, {metric}", compute)
 
 
-def load_neighbours(step: Step) -> Neighbourhood:
-    """Return the handle of a finished step."""
+def _search(folder: Path, rows: Blocks, known: Known, m: int, step: Step, name: str) -> StoredLists:
+    """Write the lists, going on from what a stopped search left."""
+    bounds = np.array([g.row0 for g in rows.grid.groups()] + [rows.grid.n_rows])
+    counts = np.diff(np.searchsorted(known.copies.first, bounds))
+    stored = StoredLists.create(folder, counts, m, step)
+    file, keep = folder / STATE, Rounds(str(folder / ROUNDS), Candidates)
+    if not file.exists():
+        found = shelve_lists(rows, known, m, stored, name=name, keep=keep)
+        write_by(file, lambda out: np.savez(out, **found._asdict()))
+    keep.clear()
+    with np.load(file, allow_pickle=False) as left:
+        doubt = Doubt(left["at"], left["ceiling"])
+    for at, lists in search_again(rows, known, m, doubt, name=name):
+        stored.replace(at, lists)
+    return stored
+
+
+def load_neighbours(step: Step, m: int | None = None) -> Neighbourhood:
+    """Return the handle of a finished step, of which the first ``m`` of each list are read; None: all."""
     stored = step.manifest()["matrices"]
     matrices = {what: Matrix.from_json(record, step.folder) for what, record in stored.items()}
-    return Neighbourhood(matrices["rows"], matrices["sq_dist"], str(step.folder))
+    return Neighbourhood(matrices["rows"], matrices["sq_dist"], str(step.folder), m)
 
 
-def _save_survey(file: Path, known: Known) -> None:
+def _surveyed(folder: Path, rows: Blocks, metric: str) -> Known:
+    """Survey the rows, or read what a stopped step knew of them."""
+    file = folder / SURVEY
+    if not file.exists():
+        known = Known.of(rows, metric)
+        write_by(file, lambda out: _save_survey(out, known))
+    return _load_survey(file)
+
+
+def _save_survey(out: BinaryIO, known: Known) -> None:
     frame, copies = known.frame, known.copies
-    with open(file, "wb") as out:
-        np.savez(
-            out,
-            center=frame.center,
-            scale=frame.scale,
-            unit=frame.unit,
-            first=copies.first,
-            pile=copies.pile,
-        )
+    np.savez(
+        out,
+        center=frame.center,
+        scale=frame.scale,
+        unit=frame.unit,
+        first=copies.first,
+        pile=copies.pile,
+    )
 
 
-def _write_lists(folder: Path, lists: Lists, block_rows: int, step: Step) -> dict[str, Matrix]:
-    n, m = lists.rows.shape
-    grid = RowGrid((n,), block_rows)
-    matrices = {}
-    for what, values in lists._asdict().items():
-        matrix = create_matrix(
-            folder / LISTS,
-            what,
-            grid,
-            m,
-            str(values.dtype),
-            digest=f"{step.digest}-{what}",
-            attributes=step.provenance(),
-        )
-        for i, span in enumerate(grid.spans()):
-            matrix.write(i, values[span.row0 : span.row0 + span.n_rows])
-        matrix.check_whole()
-        matrices[what] = matrix
-    return matrices
+def _load_survey(file: Path) -> Known:
+    with np.load(file, allow_pickle=False) as stored:
+        frame = Frame(stored["center"], float(stored["scale"]), bool(stored["unit"]))
+        return Known(frame, Copies(stored["first"], stored["pile"]))

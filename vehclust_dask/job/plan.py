@@ -12,7 +12,7 @@ from vehclust_dask.errors import BadInput, NotEnough
 from vehclust_dask.estimators.starts import LARGE_BYTES
 from vehclust_dask.job import photo_scores
 from vehclust_dask.job.clustering import check_clusters
-from vehclust_dask.job.neighbourhood import needed_neighbours
+from vehclust_dask.job.neighbourhood import check_neighbours, needed_neighbours
 from vehclust_dask.job.outlier_spec import OutlierSpec
 from vehclust_dask.job.outliers import check_outliers
 from vehclust_dask.job.reduction import check_components
@@ -44,6 +44,8 @@ class PlannedStep:
     disk_bytes : int
         Upper estimate of what it writes; 0 where it is done.
     done : bool
+    why : str
+        What the memory is for, where that is more than blocks.
     """
 
     name: str
@@ -53,6 +55,7 @@ class PlannedStep:
     task_bytes: int
     disk_bytes: int
     done: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ class Plan:
         """
         for step in self.steps:
             if not step.done and step.task_bytes > self.per_task_bytes:
+                why = f" ({step.why})" if step.why else ""
                 raise NotEnough(
-                    f"{step.name} needs {show_bytes(step.task_bytes)} per task, the job grants "
+                    f"{step.name} needs {show_bytes(step.task_bytes)} per task{why}, the job grants "
                     f"{show_bytes(self.per_task_bytes)}; raise memory.per_task (and a worker's "
                     "memory_limit with it)"
                 )
@@ -200,15 +204,15 @@ def _study_steps(
             3 * block + 2 * out,
             4 * _stored_rows(grid) * kept,
         )
+    check_neighbours(study, grid.n_rows)
     for metric in METRICS:
-        m = min(needed_neighbours(study, metric), grid.n_rows - 1)
-        if m > 0:
-            yield _neighbour_step(study, metric, m, grid, kept)
+        if m := min(needed_neighbours(study, metric), grid.n_rows - 1):
+            yield _lists_step(study, m, metric, grid, kept)
     for spec in study.cluster:
         check_clusters(study, spec, grid.n_rows)
         if spec.method == "ward":
-            m = min(needed_neighbours(study, "euclidean"), grid.n_rows - 1)
-            yield from _tree_steps(study, spec, m, grid, kept)
+            yield _tree_step(study, spec, grid, kept)
+            yield _cluster_step(study, spec, grid, kept)
             continue
         if spec.method in DENSITY:
             m = min(needed_neighbours(study, spec.metric), grid.n_rows - 1)
@@ -263,39 +267,44 @@ def _mixture_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int
     )
 
 
-def _neighbour_step(
-    study: StudySpec, metric: str, m: int, grid: RowGrid, width: int
-) -> PlannedStep:
-    """Plan the pass over all pairs of rows: rows of both groups as they are and as tiles, lists."""
-    groups = len(grid.groups())
-    group = min(budget.TILE_ROWS, grid.n_rows)
-    exact = 8 if metric == "cosine" else 4
-    # Lists have room for twice as many entries.
-    tile = 2 * group * ((exact + 12) * width + 32 * (m + SLACK) + 24 * m)
+def _lists_step(study: StudySpec, m: int, metric: str, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan nearest rows: tiles, and the lists of all rows, which the workers hold until they are written.
+
+    One worker may be all there is, so that a task is planned with all lists beside it. On storage
+    there are two rounds of them for a moment, and the lists themselves.
+    """
+    n, groups = grid.n_rows, len(grid.groups())
+    group = min(budget.TILE_ROWS, n)
+    # Rows of both groups as they are (float64 of length one for cosine) and as tiles, lists with
+    # room for twice as many entries.
+    row = (24 if metric == "cosine" else 16) * width
+    tile = 2 * group * (row + 32 * (m + SLACK) + 24 * m)
+    lists = n * (12 * m + 16)
     return PlannedStep(
         f"{study.name}: {m} nearest rows, {metric}",
         grid,
         width,
         groups * (groups + 1) // 2,
-        4 * grid.block_rows * width + tile,
-        grid.n_rows * (12 * m + 16),
+        4 * grid.block_rows * width + tile + lists,
+        3 * lists,
+        why=f"{show_bytes(lists)} for lists of {m} neighbours of {n:,} rows, 12 bytes each; "
+        "fewer neighbours take less",
     )
 
 
-def _tree_steps(
-    study: StudySpec, spec: ClusterSpec, m: int, grid: RowGrid, width: int
-) -> Iterator[PlannedStep]:
-    """Plan Ward's method: the state of the tree in one task, cuts."""
-    n = grid.n_rows
-    yield PlannedStep(
+def _tree_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan the tree of Ward's method: its whole state in one task."""
+    n, m = grid.n_rows, min(spec.n_neighbors, grid.n_rows - 1)
+    return PlannedStep(
         f"{study.name}: tree",
         grid,
         width,
         1,
         n * (8 * width + 24 * m + 120) + (64 << 20),
         n * (8 * width + 12 * m + 120),
+        why=f"for each of {n:,} rows 8 bytes in each of {width} columns, 24 for each of {m} "
+        "neighbours, and 120; a lower n_neighbors takes less",
     )
-    yield _cluster_step(study, spec, grid, width)
 
 
 def _density_step(

@@ -27,6 +27,7 @@ from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.density import cut_rows, select_rows
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
+from vehclust_dask.job.neighbourhood import study_neighbours
 from vehclust_dask.job.outlier_judging import write_judgements
 from vehclust_dask.job.outliers import find_outliers, write_outliers
 from vehclust_dask.job.plan import plan_job
@@ -220,7 +221,8 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     methods = {one.method for study in spec.studies for one in study.cluster}
     if "gaussian-mixture" in methods:
         warm_mixtures()
-    if not methods.isdisjoint(("ward", *DENSITY)) or any(study.outliers for study in spec.studies):
+    lists = any(study.outliers or study.neighbours for study in spec.studies)
+    if lists or not methods.isdisjoint(("ward", *DENSITY)):
         warm_tiles()
 
 
@@ -280,6 +282,7 @@ def _study(
         for one in study.cluster
         for found in FINDERS.get(one.method, cluster_rows)(study, one, reduced, work)
     ]
+    near = study_neighbours(study, reduced.rows, work)
     scores = [
         score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
         for one in clusterings
@@ -295,7 +298,7 @@ def _study(
     labels = [one.matrices["labels"].digest for one in clusterings]
     for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
         blocks.forget(view, digest)
-    return StudyResult(study, view, reduced, clusterings, scores, featured, outliers)
+    return StudyResult(study, view, reduced, clusterings, scores, featured, outliers, near)
 
 
 def _center_distance(clusterings: list[Clustered], name: str, k: int) -> F64:
@@ -427,6 +430,7 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
             | ({"column": c.name} if c.finds_k else {})
             for c in result.clusterings
         },
+        "neighbours": [{"step": f"{s.kind}-{s.digest}", **s.params} for s in result.neighbours],
     }
     if result.outliers is not None:
         record["outliers"] = [f"{s.kind}-{s.digest}" for s in result.outliers.steps]

@@ -13,13 +13,20 @@ from typing import Any
 from vehclust_dask import budget
 from vehclust_dask.job.locations import Locations, absolute, portable
 from vehclust_dask.job.reading import Place, check_name, read_yaml, refuse_repeats
-from vehclust_dask.job.study import ClusterSpec, ReduceSpec, StudySpec, read_study
+from vehclust_dask.job.study import (
+    ClusterSpec,
+    NeighboursSpec,
+    ReduceSpec,
+    StudySpec,
+    read_study,
+)
 
 __all__ = [
     "ClusterSpec",
     "DataSpec",
     "DescriptorSpec",
     "JobSpec",
+    "NeighboursSpec",
     "ReduceSpec",
     "ReportSpec",
     "SourceSpec",

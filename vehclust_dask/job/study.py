@@ -168,6 +168,22 @@ class ClusterSpec:
 
 
 @dataclass(frozen=True)
+class NeighboursSpec:
+    """Lists of nearest rows that a study keeps, whatever its clusterings need.
+
+    Parameters
+    ----------
+    n : int
+        Neighbours of each row.
+    metric : str
+        ``euclidean`` or ``cosine``.
+    """
+
+    n: int
+    metric: str = "euclidean"
+
+
+@dataclass(frozen=True)
 class StudySpec:
     """Descriptors, scaled, joined side by side, reduced and clustered.
 
@@ -187,6 +203,8 @@ class StudySpec:
         None only for a study without clusterings.
     outliers : OutlierSpec or None
         None for a study that asks for no outlier scores.
+    neighbours : NeighboursSpec or None
+        Lists that are asked for beside those of the clusterings.
     """
 
     name: str
@@ -196,6 +214,7 @@ class StudySpec:
     cluster: tuple[ClusterSpec, ...]
     featured: tuple[str, int | None] | None
     outliers: OutlierSpec | None = None
+    neighbours: NeighboursSpec | None = None
 
 
 def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
@@ -213,7 +232,9 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
     UsageError
         If anything in it is unknown, of the wrong kind or contradicts the rest.
     """
-    place = place.mapping(("descriptors", "scale", "reduce", "cluster", "featured", "outliers"))
+    place = place.mapping(
+        ("descriptors", "scale", "reduce", "cluster", "featured", "outliers", "neighbours")
+    )
     items = place["descriptors"].items()
     if not items:
         place["descriptors"].refuse(f"is missing; name one or more of {', '.join(sets)}")
@@ -232,6 +253,17 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
             centers=bool(cluster),
             more=("glosh",) if any(one.method == "hdbscan" for one in cluster) else (),
         ),
+        neighbours=place["neighbours"].maybe(_neighbours),
+    )
+
+
+def _neighbours(place: Place) -> NeighboursSpec:
+    """Read a mapping, or a number of neighbours."""
+    if not isinstance(place.value, dict):
+        return NeighboursSpec(place.whole(least=1))
+    place = place.mapping(field.name for field in dataclasses.fields(NeighboursSpec))
+    return NeighboursSpec(
+        n=place["n"].whole(32, least=1), metric=place["metric"].choice(METRICS, "euclidean")
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vehclust_dask.job.clustering import (
 from vehclust_dask.job.neighbourhood import (
     Neighbourhood,
     find_neighbours,
+    found_neighbours,
     load_neighbours,
     needed_neighbours,
 )
@@ -34,6 +34,7 @@ from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.linkage import cut_linkage
 from vehclust_dask.kernels.ward import WardState
 from vehclust_dask.records import Blocks
+from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.steps import Step
 
 F32 = NDArray[np.float32]
@@ -51,16 +52,22 @@ def grow_and_cut(
     """Grow the tree of a study's rows and cut it, or find the result of having done so."""
     rows = reduced.rows
     check_clusters(study, spec, rows.grid.n_rows)
-    m = needed_neighbours(study, "euclidean")
-    near = find_neighbours(rows, rows.digest, m, "euclidean", study.name, work)
-    _check_distinct(study, spec, near)
-    tree = _grow(study, rows, rows.digest, near, work)
+    # The tree is a function of the rows: lists of any length grow the same.
+    tree = work.step("ward", {}, rows.digest)
+    if tree.done:
+        near = found_neighbours(rows.digest, 1, "euclidean", work)
+    else:
+        m = needed_neighbours(study, "euclidean")
+        near = find_neighbours(rows, rows.digest, m, "euclidean", study.name, work)
+        _check_distinct(study, spec, near)
+        _grow(study, spec, rows, near, tree, work)
+    _check_distinct(study, spec, tree)
     cut = _cut(study, spec, rows, tree, work)
-    return [load_clustered(study, spec, cut, earlier=(near, tree))]
+    return [load_clustered(study, spec, cut, earlier=(near, tree) if near else (tree,))]
 
 
-def _check_distinct(study: StudySpec, spec: ClusterSpec, near: Step) -> None:
-    distinct = int(near.manifest()["distinct"])
+def _check_distinct(study: StudySpec, spec: ClusterSpec, step: Step) -> None:
+    distinct = int(step.manifest()["distinct"])
     if distinct < max(spec.n_clusters[-1], 2):
         raise BadInput(
             f"studies.{study.name}.cluster.{spec.name}: n_clusters={spec.n_clusters[-1]} but only "
@@ -68,16 +75,15 @@ def _check_distinct(study: StudySpec, spec: ClusterSpec, near: Step) -> None:
         )
 
 
-def _grow(study: StudySpec, rows: Blocks, digest: str, near: Step, work: Work) -> Step:
-    """Grow the whole tree; the length of the lists it grows from does not change it."""
-    step = work.step("ward", {}, digest)
-
+def _grow(
+    study: StudySpec, spec: ClusterSpec, rows: Blocks, near: Step, tree: Step, work: Work
+) -> None:
     def compute(folder: Path) -> dict[str, Any]:
-        name = f"ward-{study.name}"
-        merges = solo(grow, rows, load_neighbours(near), str(folder), name=name, on=rows)
-        return {"merges": merges}
+        lists = load_neighbours(near, spec.n_neighbors)
+        merges = solo(grow, rows, lists, str(folder), name=f"ward-{study.name}", on=rows)
+        return {"merges": merges, "distinct": near.manifest()["distinct"]}
 
-    return work.ensure(step, f"{study.name}: the tree of {rows.grid.n_rows:,} rows", compute)
+    work.ensure(tree, f"{study.name}: the tree of {rows.grid.n_rows:,} rows", compute)
 
 
 def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
@@ -94,26 +100,19 @@ def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
 
     grow_tree(state, keep)
     linkage = whole_linkage(state, known.copies)
-    _replace(Path(folder) / LINKAGE, lambda out: np.save(out, linkage))
+    write_by(Path(folder) / LINKAGE, lambda out: np.save(out, linkage))
     return len(linkage)
 
 
 def save_tree(file: Path, state: WardState) -> None:
     """Write a state, whole or not at all."""
-    _replace(file, lambda out: np.savez(out, **state._asdict()))
+    write_by(file, lambda out: np.savez(out, **state._asdict()))
 
 
 def load_tree(file: Path) -> WardState:
     """Read a state."""
     with np.load(file, allow_pickle=False) as stored:
         return WardState(**{name: stored[name] for name in WardState._fields})
-
-
-def _replace(file: Path, write: Any) -> None:
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(beside, "wb") as out:
-        write(out)
-    beside.replace(file)
 
 
 def _cut(study: StudySpec, spec: ClusterSpec, rows: Blocks, tree: Step, work: Work) -> Step:

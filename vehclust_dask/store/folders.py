@@ -8,9 +8,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import Conflict, NotEnough, UsageError
@@ -42,6 +42,15 @@ def write_bytes(file: Path, content: bytes) -> None:
         out.write(content)
         out.flush()
         os.fsync(out.fileno())
+    os.replace(beside, file)
+
+
+def write_by(file: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Let a function write a large file that is seen whole or not at all; it can be made again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}{PARTIAL}")
+    with open(beside, "wb") as out:
+        write(out)
     os.replace(beside, file)
 
 
