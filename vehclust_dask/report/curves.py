@@ -1,7 +1,6 @@
 """Curves of a run: explained variance, and scores against the number of clusters.
 
-Every figure knows its numbers (``frame()``) and draws them (``plot()``); :func:`write_figure`
-writes SVG, PNG and CSV. The same numbers give the same bytes.
+Every figure knows its numbers (``frame()``) and draws them (``plot()``).
 """
 
 from __future__ import annotations
@@ -9,20 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.report import palette
-from vehclust_dask.report.canvas import SYNTHETIC_MARK
+from vehclust_dask.report.figure import STYLE, Display, head, write_figure
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+__all__ = ["Display", "ExplainedVariance", "ScoresAgainstK", "write_figure"]
 
 #: Guide lines of explained variance.
 GUIDES = (0.80, 0.90, 0.95)
@@ -32,31 +32,6 @@ FINDS_K = frozenset({"dbscan", "dbscan*", "hdbscan", "optics"})
 _Line = Literal["-", "--", ":", "-."]
 _ENGINE_LINES: tuple[_Line, ...] = ("-", "--", ":", "-.")
 _MARKERS = "osD^vP*X"
-_STYLE: Any = {
-    "svg.hashsalt": "vehclust",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": palette.INK,
-    "axes.edgecolor": palette.EMPTY_TILE,
-    "axes.labelcolor": palette.MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "grid.color": palette.RULE,
-    "grid.linewidth": 0.7,
-    "xtick.color": palette.MUTED,
-    "ytick.color": palette.MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.titlesize": 14,
-    "figure.constrained_layout.w_pad": 0.12,
-    "figure.constrained_layout.h_pad": 0.10,
-    "figure.constrained_layout.wspace": 0.03,
-    "figure.constrained_layout.hspace": 0.03,
-}
 
 
 class _Score(NamedTuple):
@@ -75,47 +50,6 @@ SCORES = (
     _Score("group_agreement", "Group agreement", "higher is better, tends to fall with k"),
     _Score("accuracy", "Accuracy", "higher is better, tends to grow with k"),
 )
-
-
-class Display(Protocol):
-    """A figure that can also be read as a table."""
-
-    def frame(self) -> pd.DataFrame:
-        """Return the numbers of the figure."""
-        ...
-
-    def plot(self) -> Figure:
-        """Draw the figure."""
-        ...
-
-
-def write_figure(display: Display, out_dir: Path, stem: str) -> list[Path]:
-    """Write ``stem.svg``, ``stem.png`` and the numbers as ``stem.csv``.
-
-    Parameters
-    ----------
-    display : Display
-    out_dir : Path
-        Made where it is missing.
-    stem : str
-
-    Returns
-    -------
-    list of Path
-        The three files; a second call writes the same bytes.
-    """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    out_dir.mkdir(parents=True, exist_ok=True)
-    svg, png, csv = (out_dir / f"{stem}.{ending}" for ending in ("svg", "png", "csv"))
-    with mpl.rc_context(_STYLE):
-        figure = display.plot()
-        FigureCanvasAgg(figure)
-        figure.savefig(svg, metadata={"Date": None})
-        figure.savefig(png, dpi=144, metadata={"Software": None})
-    display.frame().to_csv(csv, index=False, lineterminator="\n")
-    return [svg, png, csv]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +118,7 @@ class ExplainedVariance:
         import matplotlib as mpl
         from matplotlib.figure import Figure
 
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             figure = Figure(figsize=(9.2, 5.4), layout="constrained")
             axes = figure.subplots()
             longest = max((len(curve) for curve in self.curves.values()), default=1)
@@ -204,7 +138,7 @@ class ExplainedVariance:
             axes.set_ylabel("share of the variance kept")
             if self.curves:
                 axes.legend(loc="upper left", bbox_to_anchor=(0, -0.13), ncols=2, handlelength=2.2)
-            _head(figure, self.title, self.synthetic)
+            head(figure, self.title, self.synthetic)
         return figure
 
     def _draw_curve(self, axes: Axes, study: str, curve: NDArray[np.float64], color: str) -> None:
@@ -285,7 +219,7 @@ class ScoresAgainstK:
         one = len(studies) == 1
         n_cols = math.ceil(len(scores) / 2) if one and len(scores) > 2 else len(scores)
         n_rows = math.ceil(len(scores) / n_cols) if one else len(studies)
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             size = (max(6.4, 4.3 * n_cols), 3.1 * n_rows + 1.0)
             figure = Figure(figsize=size, layout="constrained")
             grid = figure.subplots(n_rows, n_cols, squeeze=False).ravel()
@@ -299,7 +233,7 @@ class ScoresAgainstK:
             for axes in grid[len(cells) :]:
                 axes.set_axis_off()
             _legend(figure, looks)
-            _head(figure, f"{self.title}: {studies[0]}" if one else self.title, self.synthetic)
+            head(figure, f"{self.title}: {studies[0]}" if one else self.title, self.synthetic)
         return figure
 
     def _scores(self) -> list[_Score]:
@@ -391,22 +325,6 @@ def _legend(figure: Figure, looks: _Looks) -> None:
         for (method, engine), look in looks.items()
     ]
     figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(handles)))
-
-
-def _head(figure: Figure, title: str, synthetic: bool) -> None:
-    """Write the title at the left and, where it applies, the mark at the right."""
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    if synthetic:
-        figure.text(
-            0.985,
-            0.982,
-            SYNTHETIC_MARK,
-            ha="right",
-            va="top",
-            fontsize=8.5,
-            color=palette.MARK,
-            bbox={"boxstyle": "round,pad=0.45,rounding_size=0.9", "fc": "none", "ec": palette.MARK},
-        )
 
 
 def _draw_guides(axes: Axes, longest: int) -> None:

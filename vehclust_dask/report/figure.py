@@ -1,0 +1,101 @@
+"""What every figure has in common: its numbers, its look, its files.
+
+A figure knows its numbers (``frame()``) and draws them (``plot()``); :func:`write_figure` writes
+SVG, PNG and CSV. The same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vehclust_dask.report import palette
+from vehclust_dask.report.canvas import SYNTHETIC_MARK
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: Settings of matplotlib that every figure is drawn and written under.
+STYLE: Any = {
+    "svg.hashsalt": "vehclust",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": palette.INK,
+    "axes.edgecolor": palette.EMPTY_TILE,
+    "axes.labelcolor": palette.MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "grid.color": palette.RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": palette.MUTED,
+    "ytick.color": palette.MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.titlesize": 14,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.constrained_layout.h_pad": 0.10,
+    "figure.constrained_layout.wspace": 0.03,
+    "figure.constrained_layout.hspace": 0.03,
+}
+
+
+class Display(Protocol):
+    """A figure that can also be read as a table."""
+
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers of the figure."""
+        ...
+
+    def plot(self) -> Figure:
+        """Draw the figure."""
+        ...
+
+
+def write_figure(display: Display, out_dir: Path, stem: str) -> list[Path]:
+    """Write ``stem.svg``, ``stem.png`` and the numbers as ``stem.csv``.
+
+    Parameters
+    ----------
+    display : Display
+    out_dir : Path
+        Made where it is missing.
+    stem : str
+
+    Returns
+    -------
+    list of Path
+        The three files; a second call writes the same bytes.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    svg, png, csv = (out_dir / f"{stem}.{ending}" for ending in ("svg", "png", "csv"))
+    with mpl.rc_context(STYLE):
+        figure = display.plot()
+        FigureCanvasAgg(figure)
+        figure.savefig(svg, metadata={"Date": None})
+        figure.savefig(png, dpi=144, metadata={"Software": None})
+    display.frame().to_csv(csv, index=False, lineterminator="\n")
+    return [svg, png, csv]
+
+
+def head(figure: Figure, title: str, synthetic: bool) -> None:
+    """Write the title at the left and, where it applies, the mark at the right."""
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    if synthetic:
+        figure.text(
+            0.985,
+            0.982,
+            SYNTHETIC_MARK,
+            ha="right",
+            va="top",
+            fontsize=8.5,
+            color=palette.MARK,
+            bbox={"boxstyle": "round,pad=0.45,rounding_size=0.9", "fc": "none", "ec": palette.MARK},
+        )
