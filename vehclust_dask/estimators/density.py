@@ -27,7 +27,7 @@ from vehclust_dask.kernels.forest import Edges, Forest, Graph, forest, joined, s
 from vehclust_dask.kernels.linkage import linkage_of
 from vehclust_dask.kernels.tiles import Frame, unit_rows
 from vehclust_dask.records import Blocks, Group
-from vehclust_dask.tasks import one_thread
+from vehclust_dask.tasks import Keep, one_thread
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -152,7 +152,9 @@ class Local(NamedTuple):
         return cls(core, reach, forest(graph, core, bound=reach))
 
 
-def connect(blocks: Blocks, known: Known, local: Local, *, name: str) -> Edges:
+def connect(
+    blocks: Blocks, known: Known, local: Local, *, name: str, keep: Keep[Edges] | None = None
+) -> Edges:
     """Return the spanning tree of mutual reachability of the distinct rows, by weight.
 
     What the lists leave apart is connected by a pass over pairs of rows in different components;
@@ -166,6 +168,8 @@ def connect(blocks: Blocks, known: Known, local: Local, *, name: str) -> Edges:
     local : Local
     name : str
         Of the step, as the dashboard shows it.
+    keep : Keep or None
+        Where the pass keeps what it has found, to go on from.
     """
     core, reach, found = local
     if found.n_parts == 1:
@@ -180,7 +184,7 @@ def connect(blocks: Blocks, known: Known, local: Local, *, name: str) -> Edges:
         known.frame, kept, copies.pile.astype(np.int32), place, core, reach, ways.heights
     )
     try:
-        parts: list[Edges] = reduce_tiles(blocks, one, name=f"{name}-crossing")
+        parts: list[Edges] = reduce_tiles(blocks, one, name=f"{name}-crossing", keep=keep)
     finally:
         forget(blocks, one.group)
     return spanning(found, joined([bridges, *parts]))

@@ -31,6 +31,7 @@ from vehclust_dask.job.clustering import (
     save_state,
 )
 from vehclust_dask.job.neighbourhood import (
+    ROUNDS,
     Neighbourhood,
     find_neighbours,
     load_neighbours,
@@ -44,7 +45,9 @@ from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.condensed import reachability
 from vehclust_dask.kernels.forest import Edges
 from vehclust_dask.records import Blocks
+from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
+from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
 
 F64 = NDArray[np.float64]
@@ -103,9 +106,10 @@ def grow_density(
         name = f"density-{study.name}-{metric}"
         lists = load_neighbours(near, max(1, largest - 1))
         local = solo(span_lists, lists, largest, name=name, on=rows)
-        tree = connect(rows, lists.survey(), local, name=name)
-        with open(folder / TREE, "wb") as out:
-            np.savez(out, **tree._asdict())
+        keep = Rounds(str(folder / ROUNDS), Edges)
+        tree = connect(rows, lists.survey(), local, name=name, keep=keep)
+        write_by(folder / TREE, lambda out: np.savez(out, **tree._asdict()))
+        keep.clear()
         return {"apart": local.found.n_parts}
 
     label = f"{study.name}: tree of mutual reachability, {metric}, min_samples up to {largest}"

@@ -178,6 +178,12 @@ def _where(folder: Path, workdir: Path, manifest: dict[str, Any]) -> list[str]:
             ("explained-variance.png", "how many components explain how much"),
             ("scores-*.png", "scores against k"),
             ("over-k-*.gif", "the first two components, k growing"),
+            ("dendrogram-*.png", "the top of the tree, with sizes"),
+            ("dbscan-map-*.png", "what every eps and min_samples gives"),
+            ("core-distances-*.png", "how far the min_samples-th row is"),
+            ("reachability-*.png", "valleys are clusters"),
+            ("outlier-precision-*.png", "what each outlier score finds"),
+            ("outliers-*.png", "outlier scores and rules"),
             ("sheets/*/*/overview*.png", "every cluster of the featured clustering on one wall"),
             ("sheets/*/*/cluster-000.png", "a sheet per cluster"),
         ):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.report import palette
-from vehclust_dask.report.curves import _STYLE, _head
+from vehclust_dask.report.figure import STYLE, head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,14 +88,14 @@ class ScoreHistograms:
 
         columns = min(3, len(self.scores))
         rows = -(-len(self.scores) // columns)
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             figure = Figure(figsize=(11.4, 0.7 + 2.45 * rows), layout="constrained")
             axes = figure.subplots(rows, columns, squeeze=False).ravel()
             for one, (score, values) in zip(axes, self.scores.items(), strict=False):
                 self._draw(one, score, values)
             for one in axes[len(self.scores) :]:
                 one.set_axis_off()
-            _head(figure, self.title, self.synthetic)
+            head(figure, self.title, self.synthetic)
         return figure
 
     def _draw(self, axes: Axes, score: str, values: F64) -> None:
@@ -173,7 +173,7 @@ class OutlierPrecision:
         scores = self.judged["score"].nunique()
         columns = min(2, len(asked))
         rows = -(-len(asked) // columns)
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(STYLE):
             figure = Figure(
                 figsize=(9.6, 0.8 + rows * (0.75 + 0.25 * scores)), layout="constrained"
             )
@@ -182,7 +182,7 @@ class OutlierPrecision:
                 _draw_bars(one, question, self.judged[self.judged["question"] == question])
             for one in axes[len(asked) :]:
                 one.set_axis_off()
-            _head(figure, self.title, self.synthetic)
+            head(figure, self.title, self.synthetic)
         return figure
 
 
