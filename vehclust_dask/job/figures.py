@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from vehclust_dask.blocks import map_rows
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.dataset import Dataset, Say
-from vehclust_dask.job.density_figures import draw_density
 from vehclust_dask.job.outlier_judging import judge_outliers
 from vehclust_dask.job.outliers import Outliers
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.spec import ReportSpec, StudySpec
+from vehclust_dask.job.tree_figures import draw_trees
 from vehclust_dask.records import Blocks, Span
 from vehclust_dask.store.steps import Step
 from vehclust_dask.store.views import RowsView
@@ -86,7 +86,7 @@ def draw_figures(
         kept = kept.drop(index=list(dataset.dropped))
     paths = kept["path"].tolist() if "path" in kept else None
     for result in results:
-        draw_density(folder, result.spec, result.clusterings, dataset.synthetic)
+        draw_trees(folder, result.spec, result.clusterings, dataset.synthetic)
         _animation(folder, result, paths, dataset.synthetic)
         if result.outliers is not None:
             _outliers(folder, result.outliers, dataset)

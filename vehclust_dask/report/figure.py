@@ -99,3 +99,15 @@ def head(figure: Figure, title: str, synthetic: bool) -> None:
             color=palette.MARK,
             bbox={"boxstyle": "round,pad=0.45,rounding_size=0.9", "fc": "none", "ec": palette.MARK},
         )
+
+
+def note(figure: Figure, words: str) -> None:
+    """Write a sentence below everything, at the left."""
+    figure.supxlabel(words, x=0.012, ha="left", fontsize=9, color=palette.MUTED)
+
+
+def blend(code: str, share: float, onto: str = palette.PAPER) -> str:
+    """Return a colour thinned onto another, ``share`` of it from 0 to 1, as ``#rrggbb``."""
+    over, under = palette.rgb(code), palette.rgb(onto)
+    mixed = (round(share * a + (1 - share) * b) for a, b in zip(over, under, strict=True))
+    return "#" + "".join(f"{part:02x}" for part in mixed)

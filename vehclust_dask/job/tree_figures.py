@@ -1,4 +1,4 @@
-"""The figures of density methods, from their steps."""
+"""The figures of Ward's trees and of density methods, from their steps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import pandas as pd
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.density import DISTANCES, GRID, REACHABILITY
 from vehclust_dask.job.spec import StudySpec
+from vehclust_dask.job.trees import LINKAGE
+
+#: Branches of a drawn tree.
+TOP = 30
 
 
-def draw_density(
+def draw_trees(
     folder: Path, study: StudySpec, clusterings: list[Clustered], synthetic: bool
 ) -> None:
-    """Draw what every DBSCAN gives and how far core distances reach, and HDBSCAN's valleys.
+    """Draw the top of every tree, what every DBSCAN gives, and HDBSCAN's valleys.
 
     Parameters
     ----------
@@ -27,11 +31,32 @@ def draw_density(
     """
     for spec in study.cluster:
         parts = [one for one in clusterings if one.part == spec.name]
+        if spec.method == "ward":
+            _draw_top(folder, study, parts[0], synthetic)
         if spec.method == "dbscan":
             _draw_grid(folder, study.name, parts[0], spec.metric, synthetic)
         if spec.method == "hdbscan":
             for one in parts:
                 _draw_valleys(folder, study.name, one, spec.metric, synthetic)
+
+
+def _draw_top(folder: Path, study: StudySpec, one: Clustered, synthetic: bool) -> None:
+    from vehclust_dask.report.figure import write_figure
+    from vehclust_dask.report.trees import Dendrogram
+
+    (step,) = [step for step in one.earlier if step.kind == "ward"]
+    linkage = np.load(step.folder / LINKAGE, allow_pickle=False)
+    k = _shown_cut(study, one)
+    title = f"{study.name} / {one.name}"
+    display = Dendrogram(linkage, TOP, k, "height of the merge", title, synthetic)
+    write_figure(display, folder, f"dendrogram-{study.name}-{one.name}")
+
+
+def _shown_cut(study: StudySpec, one: Clustered) -> int:
+    """Return the cut that is marked: the featured one, else the largest that can be seen."""
+    if study.featured is not None and study.featured[0] == one.name and study.featured[1]:
+        return study.featured[1]
+    return max((k for k in one.ks if k <= TOP // 2), default=one.ks[0])
 
 
 def _draw_grid(folder: Path, study: str, one: Clustered, metric: str, synthetic: bool) -> None:
