@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.report import palette
-from vehclust_dask.report.figure import STYLE, blend, head, note
+from vehclust_dask.report.figure import STYLE, head, note
 
 if TYPE_CHECKING:
     import pandas as pd
