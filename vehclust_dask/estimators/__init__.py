@@ -7,6 +7,7 @@ from vehclust_dask.estimators.minibatch import MiniBatchKMeans
 from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSweep
 from vehclust_dask.estimators.neighbours import Neighbours
 from vehclust_dask.estimators.pca import PCA
+from vehclust_dask.estimators.silhouette import silhouette_samples, silhouette_score
 from vehclust_dask.estimators.ward import Ward
 
 __all__ = [
@@ -18,4 +19,6 @@ __all__ = [
     "MiniBatchKMeans",
     "Neighbours",
     "Ward",
+    "silhouette_samples",
+    "silhouette_score",
 ]
