@@ -26,6 +26,7 @@ from vehclust_dask.estimators import (
     Neighbours,
     Ward,
     daskml,
+    silhouette_samples,
 )
 
 pytestmark = pytest.mark.cluster
@@ -94,6 +95,20 @@ def test_fit__two_processes_give_the_same_bytes(
     with client.as_current():
         together = result(estimator.fit(blocks)).tobytes()
     assert together == alone
+
+
+def test_silhouettes__two_processes_give_the_same_bytes(
+    client: Client, tmp_path: Path, rows: F32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vehclust_dask.budget.TILE_ROWS", 800)
+    blocks = FileBlocks.of(tmp_path, rows, 400)
+    labels = np.random.default_rng(1).integers(-1, 5, (len(rows), 2))
+    alone = silhouette_samples(blocks, labels)
+    with client.as_current():
+        together = silhouette_samples(blocks, labels)
+        lazy = silhouette_samples(da.from_array(rows, chunks=(400, 6)), labels)
+    assert together.tobytes() == alone.tobytes()
+    np.testing.assert_allclose(lazy, alone, rtol=0, atol=1e-6)
 
 
 def test_fit__of_a_dask_array_uses_the_cluster(client: Client, rows: F32) -> None:

@@ -12,10 +12,11 @@ from vehclust_dask.kernels import (
     neighbours,
     outliers,
     rescan,
+    silhouette,
     tiles,
     ward,
 )
-from vehclust_dask.kernels.warm import warm_tiles
+from vehclust_dask.kernels.warm import warm_kernels, warm_silhouettes, warm_tiles
 
 
 def test_warm_tiles__compiles_what_tasks_call() -> None:
@@ -49,3 +50,13 @@ def test_warm_tiles__compiles_what_tasks_call() -> None:
         condensed._leaves,
     ):
         assert kernel.signatures, f"{kernel.__name__} would be compiled by every worker"  # type: ignore[attr-defined]
+
+
+def test_warm__compiles_silhouettes() -> None:
+    warm_kernels()
+    assert silhouette._compare.signatures  # type: ignore[attr-defined]
+    warm_silhouettes()
+    # Rows as they are, and rows of length one.
+    assert len(silhouette._take_roots.signatures) == 2  # type: ignore[attr-defined]
+    for kernel in (silhouette._add_lines, silhouette._turn, silhouette._compare):
+        assert len(kernel.signatures) == 1, kernel.__name__  # type: ignore[attr-defined]

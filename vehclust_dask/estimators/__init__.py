@@ -9,6 +9,7 @@ from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSwe
 from vehclust_dask.estimators.neighbours import Neighbours
 from vehclust_dask.estimators.outliers import LocalOutlierFactor
 from vehclust_dask.estimators.pca import PCA
+from vehclust_dask.estimators.silhouette import silhouette_samples, silhouette_score
 from vehclust_dask.estimators.ward import Ward
 
 __all__ = [
@@ -24,4 +25,6 @@ __all__ = [
     "MiniBatchKMeans",
     "Neighbours",
     "Ward",
+    "silhouette_samples",
+    "silhouette_score",
 ]

@@ -22,6 +22,14 @@ from vehclust_dask.kernels.outliers import local_outlier_factor, near_groups
 from vehclust_dask.kernels.rescan import rescan
 from vehclust_dask.kernels.scores import davies_bouldin, nearest_means, spread_of
 from vehclust_dask.kernels.segments import Segments
+from vehclust_dask.kernels.silhouette import (
+    ClusterMeans,
+    between_sums,
+    distance_rows,
+    silhouettes,
+    squared_silhouettes,
+    within_sums,
+)
 from vehclust_dask.kernels.tiles import Frame
 from vehclust_dask.kernels.ward import WardState, local_phase
 
@@ -39,7 +47,10 @@ def warm_kernels() -> None:
     labels = assign(X, segments).labels
     adjusted_mutual_information(contingency_table(labels[:, 0], labels[:, 1]))
     means = segments.centers
-    spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
+    spread = spread_of(X, np.ascontiguousarray(labels), segments.offsets, means)
+    lines = labels + segments.offsets[:-1].astype(np.int32)
+    known = ClusterMeans(means, spread.sq_distance, spread.counts, segments.offsets)
+    squared_silhouettes(X, lines, known)
     nearest_means(means)
     davies_bouldin(np.ones(len(means), np.int64), means, np.ones(len(means)))
 
@@ -72,6 +83,20 @@ def warm_tiles() -> None:
     _warm_neighbours(X)
     _warm_ward(X.astype(np.float64))
     _warm_density(X)
+
+
+def warm_silhouettes() -> None:
+    """Call each kernel of silhouettes; apart, since few jobs ask for them."""
+    X = _rows()
+    half = len(X) // 2
+    lines = (np.arange(len(X), dtype=np.int32) % 3)[:, None]
+    for unit in (False, True):
+        frame = Frame.of(np.zeros(X.shape[1]), 8.0, unit)
+        left, right = (
+            distance_rows(frame, X[s], lines[s]) for s in (slice(half), slice(half, None))
+        )
+        sums = within_sums(left, frame, 3) + between_sums(left, right, frame, 3)[0]
+    silhouettes(sums, np.bincount(lines[:, 0]), np.array([0, 3]), left.lines)
 
 
 def _warm_neighbours(X: F32) -> None:

@@ -89,7 +89,9 @@ class Dendrogram:
                 "height and size, (n_samples - 1, 4)"
             )
         if not np.isfinite(Z[:, 2]).all() or (np.diff(Z[:, 2]) < 0).any():
-            raise BadInput("the linkage's heights fall or are not finite; sort its merges by height")
+            raise BadInput(
+                "the linkage's heights fall or are not finite; sort its merges by height"
+            )
         if not 2 <= self.top <= MOST_BRANCHES:
             raise BadInput(f"top={self.top} branches: draw from 2 to {MOST_BRANCHES}")
         n = len(Z) + 1
