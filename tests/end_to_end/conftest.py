@@ -48,6 +48,7 @@ studies:
       db: {method: dbscan, metric: cosine, min_samples: [3, 9]}
       hdb: {method: hdbscan, min_cluster_size: 30, min_samples: 5}
     featured: km/3
+    silhouette: [km/3, ward]
   raw:
     descriptors: [b]
     reduce: none

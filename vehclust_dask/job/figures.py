@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vehclust_dask.job.dataset import Dataset, Say
 from vehclust_dask.job.outlier_judging import judge_outliers
 from vehclust_dask.job.outliers import Outliers
 from vehclust_dask.job.reduction import Reduced
+from vehclust_dask.job.silhouettes import Silhouette
 from vehclust_dask.job.spec import ReportSpec, StudySpec
 from vehclust_dask.job.tree_figures import draw_trees
 from vehclust_dask.records import Blocks, Span
@@ -44,6 +46,7 @@ class StudyResult:
     outliers : Outliers or None
     neighbours : tuple of Step
         Of the lists of nearest rows, one per metric.
+    silhouettes : sequence of Silhouette
     """
 
     spec: StudySpec
@@ -54,6 +57,7 @@ class StudyResult:
     featured: tuple[str, int] | None
     outliers: Outliers | None = None
     neighbours: tuple[Step, ...] = ()
+    silhouettes: Sequence[Silhouette] = ()
 
     def clustering(self, name: str) -> Clustered:
         """Return a clustering by its name."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
+from vehclust_dask.estimators.silhouette import AT_ONCE, MOST_CLUSTERS
 from vehclust_dask.estimators.starts import LARGE_BYTES
 from vehclust_dask.job import photo_scores
 from vehclust_dask.job.clustering import check_clusters
@@ -220,6 +221,8 @@ def _study_steps(
             continue
         planned = _mixture_step if spec.method == "gaussian-mixture" else _cluster_step
         yield planned(study, spec, grid, kept)
+    if study.silhouette:
+        yield _silhouette_step(study, grid, kept)
     if study.outliers is not None:
         yield from _outlier_steps(study, study.outliers, grid, kept)
 
@@ -304,6 +307,34 @@ def _tree_step(study: StudySpec, spec: ClusterSpec, grid: RowGrid, width: int) -
         n * (8 * width + 12 * m + 120),
         why=f"for each of {n:,} rows 8 bytes in each of {width} columns, 24 for each of {m} "
         "neighbours, and 120; a lower n_neighbors takes less",
+    )
+
+
+def _silhouette_step(study: StudySpec, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan exact silhouettes: tiles of distances, and a sum per row and cluster of a pass."""
+    chosen = [
+        k
+        for spec in study.cluster
+        for k in spec.n_clusters
+        for word, number in study.silhouette
+        if word in ("all", spec.name) and number in (None, k)
+    ]
+    featured = study.featured[1] if study.featured else None
+    chosen = chosen or ([featured] if featured else [MOST_CLUSTERS])
+    lines = min(sum(sorted(chosen)[-AT_ONCE:]), MOST_CLUSTERS)
+    n, group = grid.n_rows, min(budget.TILE_ROWS, grid.n_rows)
+    groups = len(grid.groups())
+    passes = -(-len(chosen) // AT_ONCE)
+    sums = 8 * n * lines
+    return PlannedStep(
+        f"{study.name}: silhouettes",
+        grid,
+        width,
+        passes * groups * (groups + 1) // 2,
+        4 * grid.block_rows * width + 2 * group * (12 * width + 24 * lines) + sums,
+        3 * sums,
+        why=f"{show_bytes(sums)} for a sum per row and cluster, {n:,} rows and {lines} clusters; "
+        "ask for silhouettes of fewer or coarser clusterings",
     )
 
 

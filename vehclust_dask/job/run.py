@@ -33,6 +33,7 @@ from vehclust_dask.job.outliers import find_outliers, write_outliers
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
+from vehclust_dask.job.silhouettes import find_silhouettes, with_cluster_means, with_silhouettes
 from vehclust_dask.job.spec import JobSpec, StudySpec
 from vehclust_dask.job.study import DENSITY
 from vehclust_dask.job.tables import (
@@ -48,7 +49,7 @@ from vehclust_dask.job.telling import Teller
 from vehclust_dask.job.trees import grow_and_cut
 from vehclust_dask.job.watch import Measure, Watch
 from vehclust_dask.job.work import Work
-from vehclust_dask.kernels.warm import warm_kernels, warm_mixtures, warm_tiles
+from vehclust_dask.kernels.warm import warm_kernels, warm_mixtures, warm_silhouettes, warm_tiles
 from vehclust_dask.place import OpenPlace, PlaceSpec, open_place, tunnel_line
 from vehclust_dask.store.folders import (
     canonical_json,
@@ -222,6 +223,8 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
     if "gaussian-mixture" in methods:
         warm_mixtures()
     lists = any(study.outliers or study.neighbours for study in spec.studies)
+    if any(study.silhouette for study in spec.studies):
+        warm_silhouettes()
     if lists or not methods.isdisjoint(("ward", *DENSITY)):
         warm_tiles()
 
@@ -283,11 +286,17 @@ def _study(
         for found in FINDERS.get(one.method, cluster_rows)(study, one, reduced, work)
     ]
     near = study_neighbours(study, reduced.rows, work)
+    featured = _featured(study, clusterings)
+    silhouettes = find_silhouettes(study, clusterings, featured, reduced, work)
     scores = [
-        score_columns(one, reduced, score_rows(one, reduced, work), judge_rows(one, known, work))
+        score_columns(
+            one,
+            reduced,
+            with_silhouettes(score_rows(one, reduced, work), one.name, silhouettes),
+            judge_rows(one, known, work),
+        )
         for one in clusterings
     ]
-    featured = _featured(study, clusterings)
     outliers = None
     if study.outliers is not None:
         own = None if featured is None else _center_distance(clusterings, *featured)
@@ -298,7 +307,9 @@ def _study(
     labels = [one.matrices["labels"].digest for one in clusterings]
     for digest in (reduced.rows.digest, *(s.digest for s in view.sets), *labels):
         blocks.forget(view, digest)
-    return StudyResult(study, view, reduced, clusterings, scores, featured, outliers, near)
+    return StudyResult(
+        study, view, reduced, clusterings, scores, featured, outliers, near, silhouettes
+    )
 
 
 def _center_distance(clusterings: list[Clustered], name: str, k: int) -> F64:
@@ -331,7 +342,7 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
     tables.mkdir(exist_ok=True)
     for result in results:
         for one in result.clusterings:
-            sizes = cluster_sizes(one, work)
+            sizes = with_cluster_means(cluster_sizes(one, work), one.name, result.silhouettes)
             sizes.to_parquet(tables / f"clusters-{one.study}-{one.name}.parquet", index=False)
         if result.featured is not None:
             write_labels(
@@ -340,6 +351,7 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
                 result.view,
                 result.clusterings,
                 result.featured,
+                result.silhouettes,
             )
         if result.outliers is not None:
             file = tables / f"outliers-{result.spec.name}.parquet"

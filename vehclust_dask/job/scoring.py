@@ -30,6 +30,7 @@ from vehclust_dask.kernels.scores import (
     nearest_means,
     spread_of,
 )
+from vehclust_dask.kernels.silhouette import ClusterMeans, squared_silhouettes
 from vehclust_dask.records import Span
 from vehclust_dask.store.folders import digest_of
 from vehclust_dask.store.matrices import Matrix
@@ -90,6 +91,27 @@ class SpreadPass:
         return left.plus(right)
 
 
+@dataclass(frozen=True, eq=False)
+class SquaredPass:
+    """The reduction that adds up silhouettes of squared distances, in closed form."""
+
+    labels: Matrix
+    known: ClusterMeans
+    fan_in: int = 8
+
+    def fold(self, summary: F64 | None, X: NDArray[np.float32], span: Span) -> F64:
+        """Add a block: sums and counts of the rows that are in a cluster."""
+        labels = self.labels.load(span.block).astype(np.int64)
+        lines = np.where(labels < 0, -1, labels + self.known.offsets[:-1]).astype(np.int32)
+        values = squared_silhouettes(X, lines, self.known)
+        mine = np.stack([np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0)])
+        return mine if summary is None else summary + mine
+
+    def merge(self, left: F64, right: F64) -> F64:
+        """Add the sums."""
+        return left + right
+
+
 def score_rows(clustered: Clustered, reduced: Reduced, work: Work) -> pd.DataFrame:
     """Return a row of scores per number of clusters, and keep the sizes of all clusters.
 
@@ -98,7 +120,8 @@ def score_rows(clustered: Clustered, reduced: Reduced, work: Work) -> pd.DataFra
     Returns
     -------
     DataFrame
-        k, inertia, calinski_harabasz, davies_bouldin, smallest, largest, empty.
+        k, inertia, calinski_harabasz, davies_bouldin, smallest, largest, empty, silhouette_sq:
+        the mean silhouette of squared Euclidean distances, in closed form.
     """
     step = work.step("scores", {}, clustered.step.digest)
 
@@ -116,7 +139,12 @@ def score_rows(clustered: Clustered, reduced: Reduced, work: Work) -> pd.DataFra
         )
         means = integers_to_centers(sums, counts, scale, np.concatenate(clustered.centers))
         spread = reduce_rows(rows, SpreadPass(labels, offsets, means), name=f"{name}-spread")
-        _score_table(clustered, offsets, means, spread).to_parquet(folder / SCORES)
+        known = ClusterMeans(means, spread.sq_distance, spread.counts, offsets)
+        squared = reduce_rows(rows, SquaredPass(labels, known), name=f"{name}-silhouette-sq")
+        table = _score_table(clustered, offsets, means, spread)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table["silhouette_sq"] = np.where(table["k"] > 1, squared[0] / squared[1], np.nan)
+        table.to_parquet(folder / SCORES)
         _cluster_table(clustered, offsets, means, spread).to_parquet(folder / CLUSTERS)
         return {}
 

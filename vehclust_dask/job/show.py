@@ -27,6 +27,7 @@ SCORE_HEADS = {
     "inertia": "inertia",
     "calinski_harabasz": "CH",
     "davies_bouldin": "DB",
+    "silhouette": "silhouette",
     "noise": "noise",
     "group_agreement": "same-vehicle",
     "seconds": "seconds",

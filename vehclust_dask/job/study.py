@@ -205,6 +205,9 @@ class StudySpec:
         None for a study that asks for no outlier scores.
     neighbours : NeighboursSpec or None
         Lists that are asked for beside those of the clusterings.
+    silhouette : tuple of (str, int or None)
+        Clusterings whose exact silhouettes are computed; ``featured`` or ``all`` for a name, None
+        for every k of one.
     """
 
     name: str
@@ -215,6 +218,7 @@ class StudySpec:
     featured: tuple[str, int | None] | None
     outliers: OutlierSpec | None = None
     neighbours: NeighboursSpec | None = None
+    silhouette: tuple[tuple[str, int | None], ...] = ()
 
 
 def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
@@ -233,7 +237,16 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
         If anything in it is unknown, of the wrong kind or contradicts the rest.
     """
     place = place.mapping(
-        ("descriptors", "scale", "reduce", "cluster", "featured", "outliers", "neighbours")
+        (
+            "descriptors",
+            "scale",
+            "reduce",
+            "cluster",
+            "featured",
+            "outliers",
+            "neighbours",
+            "silhouette",
+        )
     )
     items = place["descriptors"].items()
     if not items:
@@ -254,7 +267,15 @@ def read_study(name: str, place: Place, sets: tuple[str, ...]) -> StudySpec:
             more=("glosh",) if any(one.method == "hdbscan" for one in cluster) else (),
         ),
         neighbours=place["neighbours"].maybe(_neighbours),
+        silhouette=tuple(_silhouette(item, cluster) for item in place["silhouette"].items()),
     )
+
+
+def _silhouette(place: Place, cluster: tuple[ClusterSpec, ...]) -> tuple[str, int | None]:
+    """Read ``km/30``, ``km`` for all its clusterings, ``featured`` or ``all``."""
+    if place.value in ("all", "featured"):
+        return place.value, None
+    return _of_clustering(place, place.text(), cluster)
 
 
 def _neighbours(place: Place) -> NeighboursSpec:
@@ -403,18 +424,27 @@ def _featured(place: Place, cluster: tuple[ClusterSpec, ...]) -> tuple[str, int 
         if place.given:
             place.refuse("names a clustering, but the study has none")
         return None
-    by_name = {spec.name: spec for spec in cluster}
     first = next((spec for spec in cluster if spec.n_clusters), cluster[0])
-    name, slash, k = place.text(first.name).partition("/")
+    name, k = _of_clustering(place, place.text(first.name), cluster)
+    counts = next(spec.n_clusters for spec in cluster if spec.name == name)
+    if k is None and counts:
+        k = min(counts, key=lambda count: (abs(count - FEATURED_K), count))
+    return name, k
+
+
+def _of_clustering(
+    place: Place, text: str, cluster: tuple[ClusterSpec, ...]
+) -> tuple[str, int | None]:
+    """Return clustering and k of ``km/30`` or ``km``, whose k is then None."""
+    by_name = {spec.name: spec for spec in cluster}
+    name, slash, k = text.partition("/")
     if name not in by_name:
         place.refuse(f"'{name}' is no clustering of this study; {nearest(name, by_name)}")
     counts = by_name[name].n_clusters
-    if not counts:
-        if slash:
-            place.refuse(f"'{name}' finds its number of clusters itself; write '{name}'")
-        return name, None
     if not slash:
-        return name, min(counts, key=lambda count: (abs(count - FEATURED_K), count))
+        return name, None
+    if not counts:
+        place.refuse(f"'{name}' finds its number of clusters itself; write '{name}'")
     if not k.isdecimal() or int(k) not in counts:
         place.refuse(f"'{name}' is not made for k={k}; k is one of {_listed(counts)}")
     return name, int(k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from vehclust_dask.errors import BadInput
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.reduction import Reduced
+from vehclust_dask.job.silhouettes import Silhouette
 from vehclust_dask.store.folders import write_text
 from vehclust_dask.store.views import RowsView, original_rows
 
@@ -31,6 +33,7 @@ def write_labels(
     view: RowsView,
     clusterings: list[Clustered],
     featured: tuple[str, int],
+    silhouettes: Sequence[Silhouette] = (),
 ) -> None:
     """Write labels of all clusterings of a study, a column each, and distances for the featured one.
 
@@ -44,6 +47,8 @@ def write_labels(
     clusterings : list of Clustered
     featured : tuple of str and int
         Name and number of clusters.
+    silhouettes : sequence of Silhouette
+        Those of the featured clustering are written, if they are among them.
     """
     grid = clusterings[0].matrices["labels"].grid
     beside = file.with_name(f".{file.name}")
@@ -62,6 +67,9 @@ def write_labels(
                 for what in PLACES:
                     if what in one.matrices:
                         columns[what] = one.matrices[what].load(i)[:, at]
+        for value in silhouettes:
+            if (value.clustering, value.k) == featured:
+                columns["silhouette"] = value.values.load(i)[:, value.at]
         table = pa.table(columns)
         writer = writer or pq.ParquetWriter(beside, table.schema, compression="zstd")
         writer.write_table(table)

@@ -305,7 +305,9 @@ def squared_silhouettes(X: NDArray[Any], lines: I32, known: ClusterMeans) -> F64
     counts, offsets = known.counts, known.offsets
     # Rows far off the origin: what is left of a product must not be its rounding.
     used = counts > 0
-    center = known.means[used].mean(axis=0) if used.any() else known.means[0]
+    if not used.any():
+        return np.full((len(X), len(offsets) - 1), np.nan)
+    center = known.means[used].mean(axis=0)
     means = np.where(used[:, None], known.means - center, 0.0)
     rise = known.within / np.maximum(counts, 1)
     shift, factor = sq_norms(means), np.full(len(means), -2.0)

@@ -22,7 +22,7 @@ METHOD_NAMES = {
 #: Columns of the table of labels that are no labels.
 PLACES = (
     "row", "path", "second", "sq_dist", "margin", "resp", "second_resp", "core", "probability",
-    "glosh",
+    "glosh", "silhouette",
 )  # fmt: skip
 
 

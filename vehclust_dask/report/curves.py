@@ -47,6 +47,8 @@ SCORES = (
     _Score("inertia", "Inertia", "falls with k in any case"),
     _Score("calinski_harabasz", "Calinski-Harabasz", "higher is better, often falls with k"),
     _Score("davies_bouldin", "Davies-Bouldin", "lower is better"),
+    _Score("silhouette", "Silhouette", "higher is better"),
+    _Score("silhouette_sq", "Silhouette of squared distances", "higher is better"),
     _Score("group_agreement", "Group agreement", "higher is better, tends to fall with k"),
     _Score("accuracy", "Accuracy", "higher is better, tends to grow with k"),
 )
