@@ -5,7 +5,7 @@ from __future__ import annotations
 from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
 from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSweep
-from vehclust_dask.estimators.neighbours import Neighbours
+from vehclust_dask.estimators.nearest import Neighbours
 from vehclust_dask.estimators.pca import PCA
 from vehclust_dask.estimators.ward import Ward
 
