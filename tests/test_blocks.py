@@ -45,7 +45,7 @@ from vehclust_dask.errors import BadInput, VehclustError
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.kernels.moments import MomentsPass
 from vehclust_dask.records import ArrayBlocks, Blocks, Group, RowGrid, Span, tile_rounds
-from vehclust_dask.tasks import PrepareWorker, fold_chunk, group_rows
+from vehclust_dask.tasks import PrepareWorker, fold_chunk, group_rows, tell
 
 # Workers are processes of their own and cannot import this file.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -597,6 +597,26 @@ def test_solos__results_are_in_order(client: Client) -> None:
         # Rows in memory are worked on where they are.
         here = ArrayBlocks.of(np.zeros((2, 2), np.float32))
         assert solos(process_of, [(1,)], name="where", on=here) == [os.getpid()]
+
+
+def talkative(n: int) -> int:
+    for left in range(n, 0, -1):
+        tell(f"{left} left")
+    return n
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("on_cluster", [False, True])
+def test_tell__brings_words_of_a_task_to_the_listener(client: Client, on_cluster: bool) -> None:
+    heard: list[Progress] = []
+    context = client.as_current() if on_cluster else contextlib.nullcontext()
+    with context:
+        assert solo(talkative, 2, name="unheard") == 2
+        with listening(heard.append):
+            assert solo(talkative, 3, name="tree") == 3
+    words = [Progress("tree", 0, 1, f"{left} left") for left in (3, 2, 1)]
+    assert heard == [*words, Progress("tree", 1, 1)]
+    tell("nobody listens")
 
 
 def fail(message: str) -> None:

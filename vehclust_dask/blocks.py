@@ -35,11 +35,12 @@ SAVE_TILES_EVERY, SAVE_TILES_SHARE = 20.0, 20
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a verb is: ``done`` of ``total`` tasks of the step ``name``."""
+    """How far a verb is: ``done`` of ``total`` tasks of the step ``name``, or what one of them tells."""
 
     name: str
     done: int
     total: int
+    text: str = ""
 
 
 _listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
@@ -623,19 +624,42 @@ def solos(
     if client is None:
         results = []
         for done, call in enumerate(calls):
-            results.append(tasks.call_alone(task, shared, call))
+            with tasks.speaking(_voice(name, len(calls))):
+                results.append(tasks.call_alone(task, shared, call))
             _tell(name, done + 1, len(calls))
         return results
-    number = next(_calls)
-    held = client.submit(tasks.hold, shared, key=f"{name}-args-{number}")
-    futures = [
-        client.submit(
-            tasks.call_alone_task, task, held, call, key=f"{name}-{number}-{n}", retries=RETRIES
-        )
-        for n, call in enumerate(calls)
-    ]
-    _watch(list(futures), name)
+    topic = f"{name}-{next(_calls)}"
+    held = client.submit(tasks.hold, shared, key=f"{topic}-args")
+    with _hearing(client, topic, _voice(name, len(calls))):
+        futures = [
+            client.submit(
+                tasks.call_alone_task, task, held, call, topic, key=f"{topic}-{n}", retries=RETRIES
+            )
+            for n, call in enumerate(calls)
+        ]
+        _watch(list(futures), name)
     return [_result(future, name) for future in futures]
+
+
+def _voice(name: str, total: int) -> Callable[[str], None] | None:
+    """Return what brings a task's words to the listener of this call, from any thread."""
+    listener = _listener.get()
+    if listener is None:
+        return None
+    return lambda text: listener(Progress(name, 0, total, text))
+
+
+@contextlib.contextmanager
+def _hearing(client: Any, topic: str, voice: Callable[[str], None] | None) -> Iterator[None]:
+    """Hand on the words that tasks tell by a topic."""
+    if voice is None:
+        yield
+        return
+    client.subscribe_topic(topic, lambda event: voice(event[1]))
+    try:
+        yield
+    finally:
+        client.unsubscribe_topic(topic)
 
 
 def take_rows(blocks: Blocks, rows: NDArray[np.int64], *, name: str) -> NDArray[np.float32]:

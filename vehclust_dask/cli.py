@@ -227,6 +227,38 @@ def runs_show(name: str, workdir: str, as_json: bool) -> None:
         click.echo("\n".join(run_lines(folder, Path(workdir))))
 
 
+@main.command()
+@click.argument("name", metavar="RUN")
+@click.argument("path", required=False)
+@WORKDIR
+@click.option("--row", type=int, help="Row number of the photo, instead of its path.")
+@click.option("--study", help="Study of the run; default: the only one with lists.")
+@click.option("--metric", help="euclidean or cosine; default: the only one there is.")
+@click.option("-n", "count", default=10, show_default=True, help="Number of photos.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def similar(
+    name: str,
+    path: str | None,
+    workdir: str,
+    row: int | None,
+    study: str | None,
+    metric: str | None,
+    count: int,
+    as_json: bool,
+) -> None:
+    """List the photos nearest to the photo PATH, from the lists of the run RUN."""
+    from vehclust_dask.job.show import similar_lines, similar_record
+    from vehclust_dask.job.similar import similar_rows
+
+    found = similar_rows(
+        Path(workdir), name, path=path, row=row, study=study, metric=metric, n=count
+    )
+    if as_json:
+        click.echo(json.dumps(similar_record(found), indent=2))
+    else:
+        click.echo("\n".join(similar_lines(found)))
+
+
 @main.group()
 def export() -> None:
     """Hand results on."""

@@ -7,11 +7,12 @@ import copy
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from distributed import WorkerPlugin
+from distributed import WorkerPlugin, get_worker
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
@@ -21,6 +22,30 @@ from vehclust_dask.records import Blocks, Group, Span
 
 S = TypeVar("S")
 R = TypeVar("R")
+
+_voice: ContextVar[Callable[[str], None] | None] = ContextVar("voice", default=None)
+
+
+def tell(text: str) -> None:
+    """Tell a person, wherever the driver is, how far a task is that stands alone; a few words."""
+    voice = _voice.get()
+    if voice is not None:
+        voice(text)
+
+
+@contextlib.contextmanager
+def speaking(voice: Callable[[str], None] | None) -> Iterator[None]:
+    """Let ``voice`` have what is told inside."""
+    token = _voice.set(voice)
+    try:
+        yield
+    finally:
+        _voice.reset(token)
+
+
+def _by_event(topic: str) -> Callable[[str], None]:
+    """Return a voice that reaches the driver as an event of the Dask cluster."""
+    return lambda text: get_worker().log_event(topic, text)
 
 
 class Reduction(Protocol[S]):
@@ -326,9 +351,12 @@ def call_block_task(task: Callable[..., R], i: int, span: Span, held: tuple[Any,
 
 
 @as_refusal
-def call_alone_task(task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any, ...]) -> R:
-    """Call a function, as a task."""
-    return call_alone(task, shared, call)
+def call_alone_task(
+    task: Callable[..., R], shared: tuple[Any, ...], call: tuple[Any, ...], topic: str
+) -> R:
+    """Call a function, as a task; what it tells goes by this topic."""
+    with speaking(_by_event(topic)):
+        return call_alone(task, shared, call)
 
 
 def forget(group: str) -> None:

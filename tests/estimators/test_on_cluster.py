@@ -77,6 +77,10 @@ def mixture_means(sweep: GaussianMixtureSweep) -> NDArray[Any]:
             Ward(3, n_neighbors=8),
             lambda m: np.concatenate([m.linkage_.ravel(), m.centers(4).ravel()]),
         ),
+        (
+            Neighbours(6, metric="cosine", method="cells", n_cells=30, n_probe=3),
+            lambda m: np.hstack([m.indices_, m.sq_distances_]),
+        ),
         (Neighbours(6, metric="cosine"), lambda m: np.hstack([m.indices_, m.sq_distances_])),
     ],
     ids=lambda value: repr(value) if hasattr(value, "fit") else "",
@@ -120,6 +124,18 @@ def test_fit__of_a_dask_array_uses_the_cluster(client: Client, rows: F32) -> Non
         labels = found.predict(lazy).compute()
     assert found.cluster_centers_.tobytes() == wanted.cluster_centers_.tobytes()
     np.testing.assert_array_equal(labels, wanted.labels_)
+
+
+def test_neighbours__of_a_dask_array_are_searched_on_the_cluster(
+    client: Client, rows: F32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vehclust_dask.budget.TILE_ROWS", 800)
+    for options in ({}, {"method": "cells", "n_cells": 30, "n_probe": 3}):
+        wanted = Neighbours(6, **options).fit(rows)
+        with client.as_current():
+            found = Neighbours(6, **options).fit(da.from_array(rows, chunks=(700, 6)))
+        np.testing.assert_array_equal(found.indices_, wanted.indices_)
+        assert found.sq_distances_.tobytes() == wanted.sq_distances_.tobytes()
 
 
 def test_minibatch_kmeans__of_dask_ml_runs_on_the_cluster(

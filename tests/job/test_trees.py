@@ -130,6 +130,17 @@ def test_stopped_tree__goes_on_to_the_same_bytes(
     assert sorted(f.name for f in whole.iterdir()) == [LINKAGE, "manifest.json"]
 
 
+def test_run__tells_how_many_clusters_are_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vehclust_dask.job.telling.LINE_EVERY", 0.0)
+    told = site.run(tree_job(site, n_neighbors=2)).err.splitlines()
+    words = [line.split() for line in told if line.startswith("  the tree: ")]
+    assert all(line[3:] == ["of", "300", "clusters", "left"] for line in words)
+    left = [int(line[2]) for line in words]
+    assert left == sorted(left, reverse=True)
+    assert left[0] < 300
+    assert left[-1] == 1
+
+
 def test_run__refuses_more_clusters_than_rows_that_differ(site: Site) -> None:
     site.save("a.npy", np.repeat(site.A[:3], N_ROWS // 3, axis=0))
     ended = site.run(tree_job(site))

@@ -6,7 +6,7 @@ from vehclust_dask.estimators.density import DBSCAN, HDBSCAN, DensityTree
 from vehclust_dask.estimators.kmeans import KMeans, KMeansSweep
 from vehclust_dask.estimators.minibatch import MiniBatchKMeans
 from vehclust_dask.estimators.mixture import GaussianMixture, GaussianMixtureSweep
-from vehclust_dask.estimators.neighbours import Neighbours
+from vehclust_dask.estimators.nearest import Neighbours
 from vehclust_dask.estimators.outliers import LocalOutlierFactor
 from vehclust_dask.estimators.pca import PCA
 from vehclust_dask.estimators.silhouette import silhouette_samples, silhouette_score

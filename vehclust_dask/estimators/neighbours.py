@@ -1,22 +1,19 @@
-"""The exact nearest rows of every row, over blocks."""
+"""The exact nearest rows of every row: surveys, tiles and searches over blocks, lists as they come out."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from vehclust_dask.blocks import forget, reduce_rows, reduce_tiles, take_rows
 from vehclust_dask.cache import CACHE
-from vehclust_dask.errors import BadInput, nearest
-from vehclust_dask.estimators.doors import check_count, rows_in
-from vehclust_dask.kernels.copies import Copies, hash_rows, spread
+from vehclust_dask.errors import BadInput
+from vehclust_dask.kernels.copies import Copies, hash_rows
 from vehclust_dask.kernels.neighbours import Candidates, between, merge, search, within
 from vehclust_dask.kernels.tiles import Frame, TileRows, unit_rows
 from vehclust_dask.records import Blocks, Group, Span
@@ -120,7 +117,7 @@ class Shelf(Protocol):
         ...
 
     def replace(self, at: I64, lists: Lists) -> None:
-        """Write other lists for some distinct rows, which ascend."""
+        """Write other lists at some places: those of distinct rows, unless said otherwise."""
         ...
 
 
@@ -333,7 +330,7 @@ def search_again(
     blocks: Blocks, known: Known, m: int, doubt: Doubt, *, name: str
 ) -> Iterator[tuple[I64, Lists]]:
     """Search again for uncertain lists, so many at a time; iterate over places and certain lists."""
-    for chunk in _chunks(np.arange(len(doubt.at))):
+    for chunk in query_chunks(np.arange(len(doubt.at))):
         rows = known.copies.first[doubt.at[chunk]].astype(np.int32)
         queries = take_rows(blocks, rows.astype(np.int64), name=f"{name}-again")
         search = SearchPass(known.frame, m, known.kept, queries, rows, doubt.ceiling[chunk])
@@ -341,109 +338,6 @@ def search_again(
         yield doubt.at[chunk], Lists(*found.matrix(m))
 
 
-def _chunks(rows: I64) -> Iterator[I64]:
+def query_chunks(rows: I64) -> Iterator[I64]:
+    """Cut rows into pieces that are searched for side by side."""
     return (rows[i : i + QUERY_ROWS] for i in range(0, len(rows), QUERY_ROWS))
-
-
-class Neighbours(BaseEstimator):
-    """The exact nearest rows of every row.
-
-    Parameters
-    ----------
-    n_neighbors : int, default 32
-        Below the number of rows; a row is not its own neighbour.
-    metric : {'euclidean', 'cosine'}, default 'euclidean'
-
-    Attributes
-    ----------
-    indices_ : ndarray of shape (n_samples, n_neighbors), int32
-        Nearest rows, the nearest first; of equally near ones the lowest row first.
-    sq_distances_ : ndarray of shape (n_samples, n_neighbors), float64
-        Squared Euclidean distances, for cosine those of the rows brought to length one.
-    n_distinct_ : int
-        Rows that differ from all before them.
-
-    Notes
-    -----
-    The lists are a function of the rows alone, not of blocks, workers or the order of tasks (see
-    `kernels.neighbours`). O(n**2) time, O(n * n_neighbors) memory.
-    """
-
-    def __init__(self, n_neighbors: int = 32, *, metric: str = "euclidean") -> None:
-        self.n_neighbors = n_neighbors
-        self.metric = metric
-
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Find the nearest rows of every row.
-
-        Parameters
-        ----------
-        X : array-like, Dask array or Blocks of shape (n_samples, n_features)
-        y : ignored
-        """
-        blocks = rows_in(self, X, reset=True)
-        check_count("n_neighbors", self.n_neighbors)
-        if self.metric not in METRICS:
-            raise BadInput(f"metric={self.metric!r}: {nearest(str(self.metric), METRICS)}")
-        check_enough(blocks, int(self.n_neighbors))
-        known = Known.of(blocks, self.metric)
-        m, self.n_distinct_ = int(self.n_neighbors), len(known.copies.first)
-        lists = distinct_lists(blocks, known, min(m, self.n_distinct_ - 1), name="neighbours")
-        if not known.copies.none:
-            lists = Lists(*spread(known.copies, lists.rows, lists.sq_dist, m))
-        self.indices_, self.sq_distances_ = lists
-        self._blocks, self._frame = blocks, known.frame
-        return self
-
-    @property
-    def distances_(self) -> F64:
-        """Return the distances in the metric's own unit; cosine: 1 - <x, y> / (|x| |y|)."""
-        check_is_fitted(self)
-        sq: F64 = self.sq_distances_
-        return sq / 2 if self.metric == "cosine" else np.sqrt(sq)
-
-    def kneighbors(self, X: Any, n_neighbors: int | None = None) -> tuple[F64, I32]:
-        """Return distances and row numbers of the fitted rows nearest to new ones.
-
-        Parameters
-        ----------
-        X : array-like or Blocks of shape (n_queries, n_features)
-        n_neighbors : int or None
-            None: as many as at `fit`.
-
-        Returns
-        -------
-        distances : ndarray of shape (n_queries, n_neighbors), float64
-            In the metric's own unit.
-        indices : ndarray of shape (n_queries, n_neighbors), int32
-        """
-        check_is_fitted(self)
-        m = self.n_neighbors if n_neighbors is None else n_neighbors
-        check_count("n_neighbors", m)
-        check_enough(self._blocks, int(m) - 1)
-        new = rows_in(self, X, reset=False)
-        parts = [self._nearest(new.read(i), int(m)) for i in range(new.grid.n_blocks)]
-        sq = np.concatenate([part.sq_dist for part in parts])
-        distances: F64 = sq / 2 if self.metric == "cosine" else np.sqrt(sq)
-        return distances, np.concatenate([part.rows for part in parts])
-
-    def _nearest(self, X: F32, m: int) -> Lists:
-        check_rows(X, 0, self.metric == "cosine")
-        parts = []
-        for chunk in _chunks(np.arange(len(X))):
-            rows, ceiling = np.full(len(chunk), -1, np.int32), np.full(len(chunk), np.inf)
-            search = SearchPass(self._frame, m, None, X[chunk], rows, ceiling)
-            parts.append(reduce_rows(self._blocks, search, name="kneighbors").matrix(m))
-        return Lists(
-            np.concatenate([rows for rows, _ in parts]), np.concatenate([sq for _, sq in parts])
-        )
-
-
-def check_enough(blocks: Blocks, m: int) -> None:
-    """Refuse to look for more neighbours than there are other rows."""
-    n = blocks.grid.n_rows
-    if m >= n:
-        raise BadInput(
-            f"n_neighbors={m} but there are {n} rows (n_samples={n}): "
-            f"a row has {n - 1} others; lower it to that or less"
-        )

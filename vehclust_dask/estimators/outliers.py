@@ -12,7 +12,8 @@ from sklearn.ensemble import IsolationForest
 
 from vehclust_dask.errors import BadInput, nearest
 from vehclust_dask.estimators.doors import check_count, rows_in
-from vehclust_dask.estimators.neighbours import METRICS, Known, Lists, check_enough, distinct_lists
+from vehclust_dask.estimators.nearest import check_enough
+from vehclust_dask.estimators.neighbours import METRICS, Known, Lists, distinct_lists
 from vehclust_dask.kernels.copies import spread
 from vehclust_dask.kernels.outliers import local_outlier_factor
 from vehclust_dask.records import Blocks

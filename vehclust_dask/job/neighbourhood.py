@@ -18,11 +18,11 @@ from vehclust_dask.kernels.copies import Copies
 from vehclust_dask.kernels.neighbours import Candidates
 from vehclust_dask.kernels.tiles import Frame
 from vehclust_dask.records import Blocks, RowGrid
-from vehclust_dask.store.folders import read_json, write_by
+from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
-from vehclust_dask.store.views import RowsView
+from vehclust_dask.store.views import RowsView, blocks_between
 
 I64 = NDArray[np.int64]
 
@@ -64,6 +64,12 @@ class Neighbourhood:
             np.concatenate([self.rows.load(i)[:, : self.m] for i in blocks]),
             np.concatenate([self.sq_dist.load(i)[:, : self.m] for i in blocks]),
         )
+
+    def list_of(self, place: int) -> Lists:
+        """Read the list of one distinct row, two arrays of shape (m,), from its own block."""
+        ((i, span),) = blocks_between(self.rows.grid, place, place + 1)
+        at = place - span.row0
+        return Lists(self.rows.load(i)[at, : self.m], self.sq_dist.load(i)[at, : self.m])
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +140,7 @@ def found_neighbours(digest: str, m: int, metric: str, work: Work) -> Step | Non
     """Return the finished step of these rows whose lists are long enough, the shortest of several."""
     fitting = []
     for file in (work.root / "steps").glob("neighbours-*/manifest.json"):
-        stored = read_json(file)
-        step = work.step("neighbours", stored["params"], *stored["made_from"])
+        step = Step.at(work.root, file.parent)
         # A step of another version of the algorithm has another name.
         if step.folder == file.parent and step.made_from == (digest,):
             fits = step.params["metric"] == metric and step.params["m"] >= m

@@ -42,6 +42,7 @@ from vehclust_dask.job.tables import (
     score_columns,
     update_notes,
     without_notes,
+    write_dropped,
     write_labels,
     write_scores,
 )
@@ -59,6 +60,7 @@ from vehclust_dask.store.folders import (
     write_json,
     write_text,
 )
+from vehclust_dask.store.samples import paths_digest
 from vehclust_dask.store.views import RowsView
 
 #: Packages whose version may decide a result or a failure.
@@ -340,6 +342,7 @@ def _tables(folder: Path, results: list[StudyResult], dataset: Dataset, work: Wo
     """Write the tables of all studies; return the scores of all clusterings."""
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
+    write_dropped(tables, dataset.dropped)
     for result in results:
         for one in result.clusterings:
             sizes = with_cluster_means(cluster_sizes(one, work), one.name, result.silhouettes)
@@ -414,6 +417,7 @@ def _manifest(
             "digest": dataset.digest,
             "rows": dataset.n_rows,
             "dropped": len(dataset.dropped),
+            "paths": paths_digest(dataset.samples),
             "synthetic": dataset.synthetic,
             "sets": {name: m.n_features for name, m in dataset.sets.items()},
         },

@@ -15,6 +15,7 @@ from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import RunMissing, UsageError, nearest
 from vehclust_dask.job.plan import Plan
 from vehclust_dask.job.run import MANIFEST, read_run
+from vehclust_dask.job.similar import Similar
 from vehclust_dask.labels.export import METHOD_NAMES, export_csv
 from vehclust_dask.store.folders import read_json
 
@@ -223,6 +224,34 @@ def _near(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def similar_lines(found: Similar) -> list[str]:
+    """Return the nearest photos as text."""
+    table = found.table
+    heads = {"rank": "rank", "distance": found.metric, "row": "row", "path": "path"}
+    heads |= {"same_vehicle": "same vehicle"}
+    columns = [c for c in heads if c in table]
+    rows = [tuple(heads[c] for c in columns)]
+    for record in table[columns].to_dict("records"):
+        record["distance"] = f"{record['distance']:.6g}"
+        if "same_vehicle" in record:
+            record["same_vehicle"] = {True: "yes", False: "no"}.get(record["same_vehicle"], "-")
+        rows.append(tuple(str(record[c]) for c in columns))
+    named = f"row {found.row}" + (f", {found.path}" if found.path else "")
+    return [f"nearest to {named} in study {found.study}", *_table(rows)]
+
+
+def similar_record(found: Similar) -> dict[str, Any]:
+    """Return the nearest photos as plain values."""
+    return {
+        "run": found.run,
+        "study": found.study,
+        "metric": found.metric,
+        "row": found.row,
+        "path": found.path,
+        "neighbours": found.table.to_dict("records"),
+    }
 
 
 def list_lines(folders: list[Path]) -> list[str]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.job.clustering import Clustered
@@ -76,6 +78,21 @@ def write_labels(
     assert writer is not None, "a grid has at least one block"
     writer.close()
     beside.replace(file)
+
+
+def write_dropped(folder: Path, rows: tuple[int, ...]) -> None:
+    """Write which rows were left out of every set, where there are any."""
+    if rows:
+        table = pd.DataFrame({"row": np.asarray(rows, dtype=np.int64)})
+        table.to_parquet(folder / "dropped.parquet", index=False)
+
+
+def read_dropped(folder: Path) -> NDArray[np.int64]:
+    """Return the rows that were left out, ascending."""
+    file = folder / "dropped.parquet"
+    if not file.exists():
+        return np.empty(0, np.int64)
+    return pd.read_parquet(file)["row"].to_numpy()
 
 
 def score_columns(

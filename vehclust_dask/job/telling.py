@@ -70,6 +70,9 @@ class Teller:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
                 self._task = self._bar.add_task(progress.name, total=progress.total, rate="")
+        if progress.text:
+            self._words(progress.text, now)
+            return
         rate = progress.done / max(now - self._began, 1e-9)
         if self._bar is not None:
             shown = f"{rate:.1f}/s" if now - self._began > 0.5 else ""
@@ -81,3 +84,11 @@ class Teller:
                 left = (progress.total - progress.done) / max(rate, 1e-9)
                 line += f", {rate:.1f} a second, {left:.0f} s left"
             self.say(line)
+
+    def _words(self, text: str, now: float) -> None:
+        """Show what a task tells of itself."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        elif now - self._last >= LINE_EVERY:
+            self._last = now
+            self.say(f"  {text}")

@@ -36,6 +36,7 @@ from vehclust_dask.kernels.ward import WardState
 from vehclust_dask.records import Blocks
 from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.steps import Step
+from vehclust_dask.tasks import tell
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -90,10 +91,11 @@ def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
     """Grow the tree where the memory for it is planned, going on from a saved state; return its merges."""
     known, file = near.survey(), Path(folder) / STATE
     state = load_tree(file) if file.exists() else start_ward(rows, known, near.lists())
-    last = time.monotonic()
+    last, n = time.monotonic(), len(known.copies.first)
 
     def keep(now: WardState) -> None:
         nonlocal last
+        tell(f"the tree: {now.n_clusters:,} of {n:,} clusters left")
         if time.monotonic() - last > SAVE_EVERY:
             save_tree(file, now)
             last = time.monotonic()

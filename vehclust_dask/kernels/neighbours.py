@@ -266,30 +266,72 @@ def _search_tile(
                         limit[i] = min(limit[i], above)
 
 
+class Running(NamedTuple):
+    """The nearest rows of queries so far, changed in place as more rows are searched.
+
+    Attributes
+    ----------
+    sq : ndarray of shape (n_queries, m), float64
+    rows : ndarray of shape (n_queries, m), int32
+    filled : ndarray of shape (n_queries,), int64
+        Entries of each list, which are in order of (distance, row).
+    limit : ndarray of shape (n_queries,), float32
+        Bounds at or above it are of no interest, in the tile's units.
+    """
+
+    sq: F64
+    rows: I32
+    filled: I64
+    limit: F32
+
+    @classmethod
+    def fresh(cls, ceiling: F64, m: int, sq_scale: float) -> Running:
+        """Return empty lists; squared distances beyond the ceilings are of no interest."""
+        n = len(ceiling)
+        limit = limit_above(ceiling, sq_scale)
+        return cls(np.empty((n, m)), np.empty((n, m), np.int32), np.zeros(n, np.int64), limit)
+
+    def take(self, at: I64) -> Running:
+        """Return a copy of some queries' lists."""
+        return Running(self.sq[at], self.rows[at], self.filled[at], self.limit[at])
+
+    def put(self, at: I64, other: Running) -> None:
+        """Write the lists of some queries back."""
+        self.sq[at], self.rows[at] = other.sq, other.rows
+        self.filled[at], self.limit[at] = other.filled, other.limit
+
+
+def search_on(queries: TileRows, group: TileRows, running: Running, sq_scale: float) -> None:
+    """Search a group for rows nearer to the queries than those in their lists, in place.
+
+    Row numbers say which row of the group a query is, and so is left out; -1 for none.
+    """
+    mask = np.zeros(TILE_WIDTH, np.bool_)
+    words = mask.view(np.uint64)
+    for r, c, P in tiles(queries.tile, group.tile):
+        _search_tile(
+            P, queries.norms[r], group.norms[c], r.start, c.start, queries.exact, group.exact,
+            queries.rows, group.rows, sq_scale, running.limit, running.sq, running.rows,
+            running.filled, mask, words,
+        )  # fmt: skip
+
+
 def search(queries: TileRows, group: TileRows, ceiling: F64, m: int, sq_scale: float) -> Candidates:
     """Return the m rows of a group nearest to each query, within its ceiling; certain as they are.
 
     Parameters
     ----------
     queries : TileRows
-        Row numbers say which row of the group a query is, and so is left out; -1 for none.
+        As for `search_on`.
     group : TileRows
     ceiling : ndarray of shape (n_queries,), float64
     m : int
     sq_scale : float
     """
-    n = len(queries.rows)
-    sq, rows, count = np.empty((n, m)), np.empty((n, m), np.int32), np.zeros(n, np.int64)
-    limit = limit_above(ceiling, sq_scale)
-    mask = np.zeros(TILE_WIDTH, np.bool_)
-    words = mask.view(np.uint64)
-    for r, c, P in tiles(queries.tile, group.tile):
-        _search_tile(
-            P, queries.norms[r], group.norms[c], r.start, c.start, queries.exact, group.exact,
-            queries.rows, group.rows, sq_scale, limit, sq, rows, count, mask, words,
-        )  # fmt: skip
-    found = _packed(sq, rows, count, np.full(n, np.inf, np.float32))
-    return _below(found, ceiling)
+    running = Running.fresh(ceiling, m, sq_scale)
+    search_on(queries, group, running, sq_scale)
+    missing = np.full(len(ceiling), np.inf, np.float32)
+    return _below(_packed(running.sq, running.rows, running.filled, missing), ceiling)
 
 
 def _below(found: Candidates, ceiling: F64) -> Candidates:

@@ -51,6 +51,10 @@ class TileRows(NamedTuple):
     norms: F32
     rows: I32
 
+    def take(self, at: NDArray[np.int64]) -> TileRows:
+        """Return some of the rows."""
+        return TileRows(self.exact[at], self.tile[at], self.norms[at], self.rows[at])
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:

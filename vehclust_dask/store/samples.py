@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,13 @@ def _truth(paths: list[str], file: Path, columns: Sequence[str]) -> dict[str, pd
         picked = pd.Series(np.where(at >= 0, values[at], ""), dtype="string")
         out[column] = picked.mask(picked == "")
     return out
+
+
+def paths_digest(table: pd.DataFrame) -> str:
+    """Return what names the rows: how many they are, and the path of each."""
+    named = table["path"] if "path" in table else table["row"]
+    rows = pd.util.hash_pandas_object(named, index=False).to_numpy()
+    return hashlib.sha256(rows.tobytes()).hexdigest()[:16]
 
 
 def write_samples(table: pd.DataFrame, file: Path) -> None:

@@ -59,6 +59,12 @@ class Step:
     params: dict[str, Any]
     made_from: tuple[str, ...]
 
+    @classmethod
+    def at(cls, root: Path, folder: Path) -> Step:
+        """Return the finished step of a folder, as its manifest names it."""
+        stored = read_json(folder / "manifest.json")
+        return cls(root, stored["method"], stored["params"], tuple(stored["made_from"]))
+
     @property
     def digest(self) -> str:
         """Return the name of the result."""
