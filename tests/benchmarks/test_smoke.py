@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from benchmarks import (
     compression,
     convert,
+    density,
     exponents,
     full_case,
     growth,
@@ -122,6 +123,7 @@ def test_peers__are_all_there_where_nothing_may_be_left_out() -> None:
         mixture,
         neighbours,
         ward,
+        density,
     )
     sides = [side for m in modules for table in m.TABLES.values() for side in table.sides]
     missing = sorted({side.needs for side in sides if not side.installed})
@@ -153,6 +155,14 @@ def test_ward(few: Few) -> None:
         assert all(c["ARI to ours"] == pytest.approx(1) for c in found.columns.values())
 
 
+def test_density(few: Few) -> None:
+    for found in density.run(few("--rows", ROWS, "--components", 20)):
+        table = "hdbscan" if found.ours == density.OUR_HDBSCAN else "dbscan"
+        check(found, density.TABLES[table])
+        assert all(columns["noise differs"] == 0 for columns in found.columns.values())
+        assert all(columns["ARI to ours"] > 0.99 for columns in found.columns.values())
+
+
 def grown(rows: int, **seconds: float) -> pairs.Found:
     """Return what a table would have found: CPU seconds of its sides."""
     rounds = {side: [pairs.Record(s, s, 1.0, 0.0, 0.0)] for side, s in seconds.items()}
@@ -160,9 +170,13 @@ def grown(rows: int, **seconds: float) -> pairs.Found:
 
 
 def test_exponents__are_fitted_and_a_peer_is_extrapolated_as_such() -> None:
-    results = [grown(1000, us=1.0, peer=1.0), grown(2000, us=2.0, peer=4.0), grown(4000, us=4.0)]
+    results = [
+        grown(1000, vehclust=1.0, peer=1.0),
+        grown(2000, vehclust=2.0, peer=4.0),
+        grown(4000, vehclust=4.0),
+    ]
     ours, theirs = exponents.lines(results, full=100_000)
-    assert ours == "- us: CPU seconds grow as rows ** 1.00 (1,000 to 4,000 rows)"
+    assert ours == "- vehclust: CPU seconds grow as rows ** 1.00 (1,000 to 4,000 rows)"
     assert theirs.endswith(
         " ** 2.00 (1,000 to 2,000 rows); at 100,000 rows 2.8 CPU h, extrapolated"
     )
