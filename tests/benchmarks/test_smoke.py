@@ -25,6 +25,7 @@ from benchmarks import (
     full_case,
     growth,
     kmeans,
+    lof,
     mixture,
     neighbours,
     pairs,
@@ -33,6 +34,7 @@ from benchmarks import (
     scores,
     sweep,
     ward,
+    workers,
 )
 from vehclust_dask import place
 from vehclust_dask.cache import CACHE
@@ -104,7 +106,9 @@ def test_quick_sweep(few: Few) -> None:
     check(found, quick_sweep.TABLES["quick"])
 
 
-def test_mixture(few: Few) -> None:
+def test_mixture(few: Few, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Forty rows a component say nothing of 70 columns: rounding would decide.
+    monkeypatch.setattr(mixture, "COLUMNS", 8)
     for found, kind in zip(mixture.run(few("--rows", ROWS)), mixture.KINDS, strict=True):
         check(found, mixture.TABLES[kind])
         likelihoods = [columns["mean log-likelihood"] for columns in found.columns.values()]
@@ -124,6 +128,7 @@ def test_peers__are_all_there_where_nothing_may_be_left_out() -> None:
         neighbours,
         ward,
         density,
+        lof,
     )
     sides = [side for m in modules for table in m.TABLES.values() for side in table.sides]
     missing = sorted({side.needs for side in sides if not side.installed})
@@ -161,6 +166,12 @@ def test_density(few: Few) -> None:
         check(found, density.TABLES[table])
         assert all(columns["noise differs"] == 0 for columns in found.columns.values())
         assert all(columns["ARI to ours"] > 0.99 for columns in found.columns.values())
+
+
+def test_lof(few: Few) -> None:
+    (found,) = lof.run(few("--rows", ROWS, "--components", 20))
+    check(found, lof.TABLES["lof"])
+    assert found.columns[lof.SKLEARN]["factor, relative difference"] < 1e-6
 
 
 def grown(rows: int, **seconds: float) -> pairs.Found:
@@ -240,6 +251,27 @@ def test_growth(
         assert set(one.seconds) == {"convert", "pca", "range", "start", "pass", "assign"}
         assert 1 <= one.passes <= growth.PASSES
     assert "seconds on 1 worker / on 2 >= 1.7" in capsys.readouterr().out
+
+
+def test_workers(
+    few: Few, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(place, "open_place", no_cluster)
+    monkeypatch.setattr(workers, "_warm_workers", lambda client, blocks: workers._read_once(blocks))
+    monkeypatch.setattr(
+        workers, "in_child", lambda file, **given: workers.measure_pass(str(file), **given)
+    )
+    monkeypatch.setattr(workers, "machine_gives", lambda processes: 1.5)
+    found = workers.run(few("--rows", 300, 10_000))
+    assert list(found) == [(300, 1), (300, 2), (ROWS, 1), (ROWS, 2)]
+    assert all(one["seconds"] > 0 and one["peak_mb"] > 0 for one in found.values())
+    said = capsys.readouterr().out
+    assert "seconds on 1 worker / on 2 >= 1.7" in said
+    assert "plain products in two processes at once / in one: 1.50" in said
+
+
+def test_workers__what_the_machine_gives_is_measured() -> None:
+    assert 0 < workers.machine_gives(2, count=2) < math.inf
 
 
 def test_growth__laps_belong_to_parts_of_the_job() -> None:
