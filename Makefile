@@ -25,7 +25,7 @@ PLACE   := $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SCHEDULER),--scheduler $
 KEPT    := $(if $(KEEP),--keep)
 RUN     := $(BIN)/vehclust
 
-.PHONY: help convert cluster plan demo-data test check clean
+.PHONY: help convert cluster plan demo-data published test check clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -46,6 +46,11 @@ plan: $(VENV)/ready $(JOB) $(NEEDS_DEMO) ## steps, memory and disk of the job
 	@$(RUN) plan $(JOB) --workdir $(WORKDIR)
 
 demo-data: $(DEMO) ## the synthetic twin of the case
+
+# All rows of the case unless ROWS is given; hours, see docs/benchmarks.md.
+published: $(VENV)/ready ## published scores beside ours, on all rows
+	@$(BIN)/python -m benchmarks.published_table --workdir $(WORKDIR)/published \
+	  $(if $(filter file,$(origin ROWS)),,--rows $(ROWS))
 
 $(DEMO): | $(VENV)/ready
 	@$(RUN) demo --rows $(ROWS) --out $(WORKDIR)/demo > /dev/null

@@ -153,6 +153,14 @@ class Files:
         found = [self.data] if self.data.is_file() else self.data.glob("*.pickle")
         return sorted(found, key=lambda file: -file.stat().st_size)
 
+    def sizes(self, rows: list[int]) -> list[int]:
+        """Return numbers of rows, smallest first; none above those of real features where there are some."""
+        real = self.real()
+        if not real:
+            return sorted(set(rows))
+        most = SourceBlocks.of(str(real[0])).grid.n_rows
+        return sorted({min(n, most) for n in rows})
+
     def features(self, demo_set: str, rows: int) -> Features:
         """Return ``rows`` real features where there are some (the largest file), else a demo set."""
         real = self.real()

@@ -45,6 +45,8 @@ class Side:
         Takes part only when slow sides are asked for.
     told_kernel : bool
         Its own BLAS may be too old to know the processor: it is told the kernel that numpy's chose.
+    at_most : int
+        Takes part with so many rows at most (``rows`` among the options); 0: with any number.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Side:
     needs: str = ""
     slow: bool = False
     told_kernel: bool = False
+    at_most: int = 0
 
     @property
     def installed(self) -> bool:
@@ -70,11 +73,14 @@ class Found:
         Of every side, what stands beside the times.
     left_out : list of str
         Sides that did not take part, and why.
+    rows : int
+        That were compared on, where the comparison says so; else 0.
     """
 
     rounds: dict[str, list[Record]]
     columns: Columns
     left_out: list[str]
+    rows: int = 0
 
     @property
     def ours(self) -> str:
@@ -225,7 +231,8 @@ def compare(module: str, one: Comparison, table: Table, *, rounds: int, slow: bo
 
     A peer that fails is left out with its error; ours must not fail.
     """
-    sides, left_out = _chosen(table, slow)
+    rows = one.options.get("rows", 0)
+    sides, left_out = _chosen(table, slow, rows)
     records: dict[str, list[Record]] = {side.name: [] for side in sides}
     ours = sides[0].name
     for number in range(rounds):
@@ -242,15 +249,17 @@ def compare(module: str, one: Comparison, table: Table, *, rounds: int, slow: bo
                 del records[side.name]
                 left_out.append(f"left out: {error}")
     judged = {side: several[-1].quality for side, several in records.items()}
-    return Found(records, table.columns(judged), left_out)
+    return Found(records, table.columns(judged), left_out, rows)
 
 
-def _chosen(table: Table, slow: bool) -> tuple[list[Side], list[str]]:
+def _chosen(table: Table, slow: bool, rows: int) -> tuple[list[Side], list[str]]:
     """Return the sides that take part, and a line for each that does not."""
     sides, left_out = [], []
     for side in table.sides:
         if side.slow and not slow:
             left_out.append(f"left out: {side.name}: slow (--slow)")
+        elif side.at_most and rows > side.at_most:
+            left_out.append(f"left out: {side.name}: {side.at_most:,} rows at most")
         elif not side.installed:
             left_out.append(
                 f"left out: {side.name}: {side.needs} is not installed (pip install -e '.[bench]')"

@@ -11,7 +11,7 @@ from benchmarks.pairs import MEASURES, Comparison, Found, Goal, Table
 
 PACKAGES = (
     "vehclust-dask", "numpy", "scipy", "scikit-learn", "dask", "dask-ml", "numba", "zarr",
-    "faiss-cpu", "scikit-learn-intelex",
+    "faiss-cpu", "scikit-learn-intelex", "fastcluster", "hdbscan",
 )  # fmt: skip
 
 

@@ -20,15 +20,21 @@ from click.testing import CliRunner
 from benchmarks import (
     compression,
     convert,
+    density,
+    exponents,
     full_case,
     growth,
     kmeans,
+    lof,
     mixture,
+    neighbours,
     pairs,
     pca,
     quick_sweep,
     scores,
     sweep,
+    ward,
+    workers,
 )
 from vehclust_dask import place
 from vehclust_dask.cache import CACHE
@@ -100,7 +106,9 @@ def test_quick_sweep(few: Few) -> None:
     check(found, quick_sweep.TABLES["quick"])
 
 
-def test_mixture(few: Few) -> None:
+def test_mixture(few: Few, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Forty rows a component say nothing of 70 columns: rounding would decide.
+    monkeypatch.setattr(mixture, "COLUMNS", 8)
     for found, kind in zip(mixture.run(few("--rows", ROWS)), mixture.KINDS, strict=True):
         check(found, mixture.TABLES[kind])
         likelihoods = [columns["mean log-likelihood"] for columns in found.columns.values()]
@@ -108,12 +116,95 @@ def test_mixture(few: Few) -> None:
 
 
 def test_peers__are_all_there_where_nothing_may_be_left_out() -> None:
-    modules = (pca, kmeans, sweep, quick_sweep, scores, convert, compression, mixture)
+    modules = (
+        pca,
+        kmeans,
+        sweep,
+        quick_sweep,
+        scores,
+        convert,
+        compression,
+        mixture,
+        neighbours,
+        ward,
+        density,
+        lof,
+    )
     sides = [side for m in modules for table in m.TABLES.values() for side in table.sides]
     missing = sorted({side.needs for side in sides if not side.installed})
     if missing and not os.environ.get("VEHCLUST_TEST_ALL"):
         pytest.skip(f"not installed: {', '.join(missing)} (pip install -e '.[bench]')")
     assert not missing
+
+
+def test_neighbours(few: Few, capsys: pytest.CaptureFixture[str]) -> None:
+    results = neighbours.run(few("--rows", 200, ROWS, 10_000, "--components", 20))
+    assert [found.rows for found in results] == [200, ROWS], "no more rows than are there"
+    for found in results:
+        check(found, neighbours.TABLES["neighbours"])
+        assert all(columns["lists equal to ours"] > 0.99 for columns in found.columns.values())
+    assert "vehclust: CPU seconds grow as rows ** " in capsys.readouterr().out
+
+
+def test_neighbours__a_row_is_not_in_its_own_list() -> None:
+    lists = np.tile(np.arange(neighbours.M + 1), (neighbours.M + 2, 1))
+    found = neighbours.others(lists)
+    assert found.shape == (len(lists), neighbours.M)
+    assert not (found == np.arange(len(lists))[:, None]).any()
+
+
+def test_ward(few: Few) -> None:
+    for found in ward.run(few("--rows", 200, ROWS, "--components", 20)):
+        check(found, ward.TABLES["ward"])
+        assert all(c["height, relative difference"] < 1e-9 for c in found.columns.values())
+        assert all(c["ARI to ours"] == pytest.approx(1) for c in found.columns.values())
+
+
+def test_density(few: Few) -> None:
+    for found in density.run(few("--rows", ROWS, "--components", 20)):
+        table = "hdbscan" if found.ours == density.OUR_HDBSCAN else "dbscan"
+        check(found, density.TABLES[table])
+        assert all(columns["noise differs"] == 0 for columns in found.columns.values())
+        assert all(columns["ARI to ours"] > 0.99 for columns in found.columns.values())
+
+
+def test_lof(few: Few) -> None:
+    (found,) = lof.run(few("--rows", ROWS, "--components", 20))
+    check(found, lof.TABLES["lof"])
+    assert found.columns[lof.SKLEARN]["factor, relative difference"] < 1e-6
+
+
+def grown(rows: int, **seconds: float) -> pairs.Found:
+    """Return what a table would have found: CPU seconds of its sides."""
+    rounds = {side: [pairs.Record(s, s, 1.0, 0.0, 0.0)] for side, s in seconds.items()}
+    return pairs.Found(rounds, {}, [], rows)
+
+
+def test_exponents__are_fitted_and_a_peer_is_extrapolated_as_such() -> None:
+    results = [
+        grown(1000, vehclust=1.0, peer=1.0),
+        grown(2000, vehclust=2.0, peer=4.0),
+        grown(4000, vehclust=4.0),
+    ]
+    ours, theirs = exponents.lines(results, full=100_000)
+    assert ours == "- vehclust: CPU seconds grow as rows ** 1.00 (1,000 to 4,000 rows)"
+    assert theirs.endswith(
+        " ** 2.00 (1,000 to 2,000 rows); at 100,000 rows 2.8 CPU h, extrapolated"
+    )
+
+
+def test_sides__that_hold_too_few_rows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = pairs.Record(1.0, 1.0, 1.0, 0.0, 0.0)
+    monkeypatch.setattr(pairs, "in_child", lambda *args: record)
+    prepare = pairs.Side("us", lambda options: lambda: None).prepare
+    table = pairs.Table(
+        (pairs.Side("us", prepare), pairs.Side("peer", prepare, at_most=10)), lambda o, a: {}
+    )
+    for rows, sides in ((10, ["us", "peer"]), (11, ["us"])):
+        one = pairs.Comparison("t", "t", {"rows": rows})
+        found = pairs.compare("m", one, table, rounds=1, slow=False)
+        assert list(found.rounds) == sides
+    assert found.left_out == ["left out: peer: 10 rows at most"]
 
 
 def test_scores(few: Few) -> None:
@@ -160,6 +251,27 @@ def test_growth(
         assert set(one.seconds) == {"convert", "pca", "range", "start", "pass", "assign"}
         assert 1 <= one.passes <= growth.PASSES
     assert "seconds on 1 worker / on 2 >= 1.7" in capsys.readouterr().out
+
+
+def test_workers(
+    few: Few, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(place, "open_place", no_cluster)
+    monkeypatch.setattr(workers, "_warm_workers", lambda client, blocks: workers._read_once(blocks))
+    monkeypatch.setattr(
+        workers, "in_child", lambda file, **given: workers.measure_pass(str(file), **given)
+    )
+    monkeypatch.setattr(workers, "machine_gives", lambda processes: 1.5)
+    found = workers.run(few("--rows", 300, 10_000))
+    assert list(found) == [(300, 1), (300, 2), (ROWS, 1), (ROWS, 2)]
+    assert all(one["seconds"] > 0 and one["peak_mb"] > 0 for one in found.values())
+    said = capsys.readouterr().out
+    assert "seconds on 1 worker / on 2 >= 1.7" in said
+    assert "plain products in two processes at once / in one: 1.50" in said
+
+
+def test_workers__what_the_machine_gives_is_measured() -> None:
+    assert 0 < workers.machine_gives(2, count=2) < math.inf
 
 
 def test_growth__laps_belong_to_parts_of_the_job() -> None:

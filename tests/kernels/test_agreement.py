@@ -42,6 +42,12 @@ def test_group_agreement__of_many_rows_does_not_overflow() -> None:
     assert group_agreement(groups, groups) == (1.0, 1.0)
 
 
+def test_group_agreement__of_no_rows_is_not_known() -> None:
+    # A clustering may call every row noise.
+    none = np.empty(0, np.int64)
+    assert np.isnan(group_agreement(none, none.astype(np.int32))).all()
+
+
 def test_majority_accuracy__by_hand() -> None:
     # Cluster 0: two buses and a van; 1: a van; 2: a bus and two cars. That is 2 + 1 + 2 of 7.
     bus, van, car = 0, 1, 2

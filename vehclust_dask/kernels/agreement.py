@@ -19,7 +19,7 @@ def _pair_counts(a: NDArray[Any], b: NDArray[Any]) -> tuple[I64, I64, I64]:
     """Return cells, row sums and column sums of the table of two labelings (cells above zero only)."""
     _, a_codes = np.unique(a, return_inverse=True)
     _, b_codes = np.unique(b, return_inverse=True)
-    width = int(b_codes.max()) + 1
+    width = int(b_codes.max(initial=0)) + 1
     _, cells = np.unique(a_codes.astype(np.int64) * width + b_codes, return_counts=True)
     return cells.astype(np.int64), np.bincount(a_codes), np.bincount(b_codes)
 
