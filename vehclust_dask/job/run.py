@@ -24,7 +24,7 @@ from vehclust_dask.job.clustering import cluster_rows
 from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
-from vehclust_dask.job.neighbourhood import study_neighbours
+from vehclust_dask.job.neighbourhood import lists_record, study_neighbours
 from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
@@ -377,7 +377,7 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
             }
             for c in result.clusterings
         },
-        "neighbours": [{"step": f"{s.kind}-{s.digest}", **s.params} for s in result.neighbours],
+        "neighbours": [lists_record(step) for step in result.neighbours],
     }
     if result.featured is not None:
         record["featured"] = list(result.featured)
