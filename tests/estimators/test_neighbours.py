@@ -118,6 +118,11 @@ def test_fit__of_a_dask_array_is_that_of_the_numpy_array() -> None:
     [
         (Neighbours(5), np.ones((5, 2)), r"n_neighbors=5 but there are 5 rows .* has 4 others"),
         (Neighbours(0), np.ones((5, 2)), "n_neighbors=0"),
+        (
+            Neighbours(1),
+            np.ones((1, 2)),
+            r"there is 1 row .* it has no neighbours; give at least 2",
+        ),
         (Neighbours(2, metric="cosin"), np.ones((5, 2)), "did you mean 'cosine'"),
         (Neighbours(2, metric="cosine"), np.eye(5)[:, :4], "row 4 is zero in every feature"),
     ],

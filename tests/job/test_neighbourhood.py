@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,23 @@ from tests.strategies import F32
 from tests.two_processes import FileBlocks, two_processes
 from vehclust_dask import blocks as verbs
 from vehclust_dask.errors import BadInput
+from vehclust_dask.estimators.cells import search_cells
 from vehclust_dask.estimators.neighbours import Known, Lists, distinct_lists
 from vehclust_dask.job import neighbourhood
-from vehclust_dask.job.neighbourhood import _grid_of, find_neighbours, load_neighbours
+from vehclust_dask.job.neighbourhood import (
+    _grid_of,
+    find_by_cells,
+    find_neighbours,
+    load_neighbours,
+)
+from vehclust_dask.job.spec import NeighboursSpec
 from vehclust_dask.job.watch import Watch
 from vehclust_dask.job.work import Work
 from vehclust_dask.records import ArrayBlocks
 from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import ALGORITHM_VERSIONS, Step
+
+CELLS = NeighboursSpec(6, method="cells", n_probe=3, n_cells=12)
 
 
 @pytest.fixture(scope="module")
@@ -227,13 +238,24 @@ def test_find__brings_no_list_home(
     assert max(sizes[100][-groups:]) < 128 * 6 * 12
 
 
-def test_find__refuses_rows_without_neighbours(tmp_path: Path) -> None:
-    for n in (1, 5):
-        with pytest.raises(BadInput, match=f"studies.one: all {n} rows are equal"):
-            find(tmp_path, ArrayBlocks.of(np.ones((n, 3), np.float32)), 2)
+@pytest.mark.parametrize("cells", [False, True])
+def test_find__refuses_rows_without_neighbours(tmp_path: Path, cells: bool) -> None:
+    def finding(X: F32, metric: str = "euclidean") -> Step:
+        blocks, asked = ArrayBlocks.of(X), dataclasses.replace(CELLS, metric=metric)
+        if cells:
+            return find_by_cells(blocks, "rows", asked, "one", work_in(tmp_path))
+        return find(tmp_path, blocks, 2, metric)
+
+    with pytest.raises(BadInput, match=r"studies\.one: all 5 rows are equal"):
+        finding(np.ones((5, 3), np.float32))
+    with pytest.raises(BadInput, match=r"studies\.one: all 5 rows are equal"):
+        finding(np.arange(1, 6, dtype=np.float32)[:, None], "cosine")
+    shutil.rmtree(tmp_path / "steps")
+    with pytest.raises(BadInput, match=r"studies\.one: there is 1 row: it has no neighbours"):
+        finding(np.ones((1, 3), np.float32))
     X = np.eye(4, 3, dtype=np.float32)
     with pytest.raises(BadInput, match="row 3 is zero in every feature"):
-        find(tmp_path, ArrayBlocks.of(X), 2, "cosine")
+        finding(X, "cosine")
 
 
 def test_replace__changes_just_these_lists(tmp_path: Path) -> None:
@@ -251,3 +273,45 @@ def test_replace__changes_just_these_lists(tmp_path: Path) -> None:
         wanted[at] = -1
         found = np.concatenate([matrix.load(i) for i in range(matrix.grid.n_blocks)])
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("rows", [plain_rows, rows_with_copies])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_find_by_cells__writes_the_lists_of_the_estimator(
+    client: Client, tmp_path: Path, rows: Any, metric: str
+) -> None:
+    X = rows()
+    blocks, asked = FileBlocks.of(tmp_path, X, 100), dataclasses.replace(CELLS, metric=metric)
+    alone = find_by_cells(blocks, "rows", asked, "one", work_in(tmp_path / "alone"))
+    with client.as_current():
+        together = find_by_cells(blocks, "rows", asked, "one", work_in(tmp_path / "together"))
+    assert bytes_of(together) == bytes_of(alone)
+    known = Known.of(ArrayBlocks.of(X), metric)
+    wanted = search_cells(ArrayBlocks.of(X), known, 6, n_probe=3, n_cells=12, seed=0, name="wanted")
+    near = load_neighbours(alone, exact=False)
+    assert wanted.lists is not None
+    assert 0.2 < wanted.recall < 1
+    assert alone.manifest()["recall"] == wanted.recall
+    for found, exact in zip(near.lists(), wanted.lists, strict=True):
+        assert found.tobytes() == exact.tobytes()
+    for distinct in (0, 1, len(wanted.lists.rows) - 1):
+        np.testing.assert_array_equal(near.list_of(distinct).rows, wanted.lists.rows[distinct])
+
+
+def test_find_by_cells__short_lists_are_made_whole(tmp_path: Path) -> None:
+    X = plain_rows(300)
+    asked = NeighboursSpec(40, method="cells", n_probe=1, n_cells=60)
+    step = find_by_cells(ArrayBlocks.of(X), "rows", asked, "one", work_in(tmp_path))
+    lists = load_neighbours(step, exact=False).lists()
+    assert lists.rows.min() >= 0
+    assert np.isfinite(lists.sq_dist).all()
+    assert (np.diff(lists.sq_dist) >= 0).all()
+
+
+def test_load__exact_methods_refuse_lists_by_cells(tmp_path: Path) -> None:
+    blocks = ArrayBlocks.of(plain_rows(300))
+    step = find_by_cells(blocks, "rows", CELLS, "one", work_in(tmp_path))
+    with pytest.raises(BadInput, match="lists by cells, an approximation; this needs exact ones"):
+        load_neighbours(step)
+    assert find(tmp_path, blocks, 5).kind == "neighbours", "nor do they serve"

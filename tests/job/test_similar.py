@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from tests.job.conftest import N_ROWS, Ended, Site, call
+from tests.job.test_plan import chunk_bytes, planned
 from vehclust_dask.job.similar import near_paths
+from vehclust_dask.store.folders import read_json
 
 
 def kept_job(site: Site, neighbours: Any = 12, name: str = "small", **changes: Any) -> Any:
@@ -102,6 +104,42 @@ def test_similar__of_a_study_without_clusterings(site: Site) -> None:
     assert [one["row"] for one in found] == brute(site.A, 7, 4, "euclidean")[0]
 
 
+def test_similar__by_cells_says_so_with_the_recall(site: Site) -> None:
+    job = kept_job(site, {"n": 8, "method": "cells", "n_probe": 1, "n_cells": 9})
+    folder = site.finished(job)
+    (record,) = read_json(folder / "manifest.json")["studies"]["one"]["neighbours"]
+    assert (record["method"], record["recall_rows"]) == ("cells", 300)
+    assert 0.3 < record["recall"] < 1
+    hits = 0
+    for row in range(0, 300, 30):
+        found = [one["row"] for one in rows_like(site, "--row", row, "-n", 8)]
+        hits += len(set(found) & set(brute(site.A, row, 8, "euclidean")[0]))
+    assert 0.3 < hits / 80 < 1
+    head = similar(site, "--row", 3, "-n", 2).out.splitlines()[0]
+    assert head.endswith(f"in study one, by cells (recall {record['recall']:.3f})")
+
+
+def test_similar__takes_exact_lists_where_there_are_both(site: Site) -> None:
+    cluster = {"tree": {"method": "ward", "n_clusters": 2, "n_neighbors": 8}}
+    cells = {"n": 8, "method": "cells", "n_probe": 1, "n_cells": 9}
+    study = {"descriptors": ["a"], "reduce": "none", "neighbours": cells, "cluster": cluster}
+    site.finished(site.job(studies={"one": study}, memory={"per_task": "96MiB"}))
+    for row in range(0, 300, 50):
+        found = [one["row"] for one in rows_like(site, "--row", row, "-n", 8)]
+        assert found == brute(site.A, row, 8, "euclidean")[0]
+
+
+def test_plan__of_cells_is_an_upper_bound(site: Site) -> None:
+    job = kept_job(site, {"n": 8, "method": "cells", "n_cells": 9})
+    step = planned(site, job)["one: 8 near rows by cells, euclidean"]
+    site.finished(job)
+    (folder,) = (site.workdir / "steps").glob("cells-*")
+    assert chunk_bytes(folder) <= step.disk_bytes
+    ended = site.run(kept_job(site, {"method": "cells", "n_probe": 18}), command="plan")
+    assert ended.code == 3
+    assert "neighbours: n_probe=18 but 300 rows make 17 cells; lower it" in ended.err
+
+
 def test_similar__reads_one_block_of_lists(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vehclust_dask.budget.TILE_ROWS", 64)
     site.finished(kept_job(site))
@@ -188,6 +226,11 @@ def test_plan__refuses_lists_longer_than_there_are_others(site: Site) -> None:
     assert ended.code == 3
     assert "studies.one.neighbours: n=300 but a row has 299 others; lower it to that" in ended.err
     assert site.run(kept_job(site, 299), command="plan").code == 0
+    site.save("a.npy", site.A[:1])
+    site.save("b.npy", site.B[:1])
+    site.write_paths(site.paths[:1])
+    ended = site.run(kept_job(site, 1), command="plan")
+    assert "studies.one.neighbours: there is 1 row: it has no neighbours" in ended.err
 
 
 def test_near_paths__the_same_file_elsewhere_comes_first() -> None:

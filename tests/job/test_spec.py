@@ -241,6 +241,7 @@ def test_study__may_end_with_its_curve_and_a_job_with_the_conversion(load: Any) 
         (48, NeighboursSpec(48)),
         ({}, NeighboursSpec(32)),
         ({"n": 10, "metric": "cosine"}, NeighboursSpec(10, "cosine")),
+        ({"method": "cells", "n_cells": 99}, NeighboursSpec(32, method="cells", n_cells=99)),
     ],
 )
 def test_neighbours__take_a_number_or_a_mapping(
@@ -471,6 +472,13 @@ REFUSED = [
     ),
     ("studies/one/neighbours", 0, ".neighbours: got 0, expected a whole number of 1 or more"),
     ("studies/one/neighbours", "many", ".neighbours: got 'many', expected a whole number"),
+    ("studies/one/neighbours", {"method": "cell"}, ".method: 'cell' is not known; did you mean"),
+    ("studies/one/neighbours", {"n_probe": 4}, ".n_probe: has no meaning for exact lists; take"),
+    (
+        "studies/one/neighbours",
+        {"method": "cells", "n_probe": 4, "n_cells": 3},
+        ".n_probe: 4 is above n_cells=3; lower it",
+    ),
     ("studies/one/neighbours", {"m": 3}, ".neighbours: unknown key 'm'; "),
     ("studies/one/neighbours", {"metric": "cosin"}, ".metric: 'cosin' is not known; did you mean"),
     ("studies/one/featured", "kn/5", ".featured: 'kn' is no clustering of this study; did you"),

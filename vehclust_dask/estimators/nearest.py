@@ -181,6 +181,8 @@ class Neighbours(BaseEstimator):
 def check_enough(blocks: Blocks, m: int) -> None:
     """Refuse to look for more neighbours than there are other rows."""
     n = blocks.grid.n_rows
+    if n == 1 and m > 0:
+        raise BadInput("there is 1 row (n_samples=1): it has no neighbours; give at least 2")
     if m >= n:
         raise BadInput(
             f"n_neighbors={m} but there are {n} rows (n_samples={n}): "

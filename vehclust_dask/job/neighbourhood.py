@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,8 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
-from vehclust_dask.estimators.neighbours import Doubt, Known, Lists, search_again, shelve_lists
-from vehclust_dask.job.spec import StudySpec
+from vehclust_dask.estimators.cells import cell_count, search_cells
+from vehclust_dask.estimators.neighbours import (
+    Doubt,
+    Known,
+    Lists,
+    Shelf,
+    search_again,
+    shelve_lists,
+)
+from vehclust_dask.job.spec import NeighboursSpec, StudySpec
 from vehclust_dask.job.study import DENSITY, METRICS
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.copies import Copies
@@ -28,6 +37,8 @@ I64 = NDArray[np.int64]
 
 #: Files of the step: where the rows are seen from and which are equal; the lists themselves.
 SURVEY, LISTS = "survey.npz", "lists.zarr"
+#: Which distinct row each list belongs to, where cells put them in another order.
+ORDER = "order.npy"
 #: What a stopped step goes on from: rounds of tiles, then the lists that are left uncertain.
 ROUNDS, STATE = "rounds", "state.npz"
 
@@ -46,12 +57,15 @@ class Neighbourhood:
         Of the step.
     m : int or None
         How many of each list are read; None: all.
+    order : str or None
+        File that says which distinct row each list belongs to, where they are not in order.
     """
 
     rows: Matrix
     sq_dist: Matrix
     folder: str
     m: int | None = None
+    order: str | None = None
 
     def survey(self) -> Known:
         """Read where the rows are seen from, and which of them are equal."""
@@ -60,13 +74,20 @@ class Neighbourhood:
     def lists(self) -> Lists:
         """Read the lists of all distinct rows."""
         blocks = range(self.rows.grid.n_blocks)
-        return Lists(
+        lists = Lists(
             np.concatenate([self.rows.load(i)[:, : self.m] for i in blocks]),
             np.concatenate([self.sq_dist.load(i)[:, : self.m] for i in blocks]),
         )
+        if self.order is None:
+            return lists
+        at = np.argsort(np.load(self.order, allow_pickle=False))
+        return Lists(lists.rows[at], lists.sq_dist[at])
 
-    def list_of(self, place: int) -> Lists:
+    def list_of(self, distinct: int) -> Lists:
         """Read the list of one distinct row, two arrays of shape (m,), from its own block."""
+        place = distinct
+        if self.order is not None:
+            (place,) = np.flatnonzero(np.load(self.order, allow_pickle=False) == distinct).tolist()
         ((i, span),) = blocks_between(self.rows.grid, place, place + 1)
         at = place - span.row0
         return Lists(self.rows.load(i)[at, : self.m], self.sq_dist.load(i)[at, : self.m])
@@ -150,31 +171,51 @@ def found_neighbours(digest: str, m: int, metric: str, work: Work) -> Step | Non
 
 def study_neighbours(study: StudySpec, rows: RowsView | Matrix, work: Work) -> tuple[Step, ...]:
     """Return the steps of lists that a study has, after those it asks for are computed."""
-    steps = []
+    steps, asked = [], study.neighbours
     for metric in METRICS:
         m = needed_neighbours(study, metric)
-        if study.neighbours is not None and study.neighbours.metric == metric:
+        if asked is not None and (asked.method, asked.metric) == ("exact", metric):
             steps.append(find_neighbours(rows, rows.digest, m, metric, study.name, work))
         elif m and (found := found_neighbours(rows.digest, m, metric, work)):
             steps.append(found)
+    if asked is not None and asked.method == "cells":
+        steps.append(find_by_cells(rows, rows.digest, asked, study.name, work))
     return tuple(steps)
 
 
+def lists_record(step: Step) -> dict[str, Any]:
+    """Return what a run's manifest says of lists: their step, its parameters, the recall of cells."""
+    measured = {k: v for k, v in step.manifest().items() if k in ("recall", "recall_rows")}
+    return {"step": f"{step.kind}-{step.digest}", **step.params, **measured}
+
+
 def check_neighbours(study: StudySpec, n_rows: int) -> None:
-    """Refuse lists longer than there are other rows, before any work."""
+    """Refuse lists longer than there are other rows, and too many or too few cells, before any work."""
     asked = study.neighbours
+    if asked is not None and n_rows == 1:
+        raise BadInput(
+            f"studies.{study.name}.neighbours: there is 1 row: it has no neighbours; take them out"
+        )
     if asked is not None and asked.n >= n_rows:
         raise BadInput(
             f"studies.{study.name}.neighbours: n={asked.n} but a row has {n_rows - 1} others; "
             "lower it to that or less"
         )
+    if asked is not None and asked.method == "cells":
+        n_cells = cell_count(asked.n_cells, n_rows)
+        if asked.n_probe > n_cells:
+            raise BadInput(
+                f"studies.{study.name}.neighbours: n_probe={asked.n_probe} but {n_rows} rows make "
+                f"{n_cells} cells; lower it, or leave method: cells out"
+            )
 
 
 def needed_neighbours(study: StudySpec, metric: str) -> int:
-    """Return how many nearest rows a study asks for, 0 for none: its clusterings share one step."""
+    """Return how many exact nearest rows a study asks for, 0 for none: all of it shares one step."""
     asked = [0]
-    if study.neighbours is not None and study.neighbours.metric == metric:
-        asked.append(study.neighbours.n)
+    lists = study.neighbours
+    if lists is not None and (lists.method, lists.metric) == ("exact", metric):
+        asked.append(lists.n)
     if study.outliers is not None and metric == "euclidean":
         asked.append(study.outliers.n_neighbors)
     for spec in study.cluster:
@@ -209,13 +250,8 @@ def find_neighbours(rows: Blocks, digest: str, m: int, metric: str, label: str, 
     step = found_neighbours(digest, m, metric, work) or step
 
     def compute(folder: Path) -> dict[str, Any]:
-        known = _surveyed(folder, rows, metric)
+        known = _surveyed(folder, rows, metric, label)
         n = len(known.copies.first)
-        if n < 2:
-            raise BadInput(
-                f"studies.{label}: all {rows.grid.n_rows:,} rows are equal, so none is nearer than "
-                "another; look at the descriptors"
-            )
         stored = _search(folder, rows, known, min(m, n - 1), step, f"neighbours-{label}")
         return {"rows": rows.grid.n_rows, "distinct": n, "matrices": stored.to_json(folder)}
 
@@ -239,20 +275,92 @@ def _search(folder: Path, rows: Blocks, known: Known, m: int, step: Step, name: 
     return stored
 
 
-def load_neighbours(step: Step, m: int | None = None) -> Neighbourhood:
-    """Return the handle of a finished step, of which the first ``m`` of each list are read; None: all."""
+def find_by_cells(rows: Blocks, digest: str, asked: NeighboursSpec, label: str, work: Work) -> Step:
+    """Find neighbours by cells, an approximation by that name, or the step that did so.
+
+    Its manifest holds the measured recall. Stopped, it begins again.
+    """
+    params = dataclasses.asdict(asked)
+    step = work.step("cells", {"m": params.pop("n"), "seed": work.seed} | params, digest)
+
+    def compute(folder: Path) -> dict[str, Any]:
+        known = _surveyed(folder, rows, asked.metric, label)
+        n = len(known.copies.first)
+        made: list[StoredLists] = []
+
+        def shelf(counts: list[int]) -> Shelf:
+            m = min(asked.n, n - 1)
+            made.append(StoredLists.create(folder, np.asarray(counts), m, step))
+            return made[0]
+
+        found = search_cells(
+            rows,
+            known,
+            min(asked.n, n - 1),
+            n_probe=asked.n_probe,
+            n_cells=asked.n_cells,
+            seed=work.seed,
+            name=f"cells-{label}",
+            shelf=shelf,
+        )
+        write_by(folder / ORDER, lambda out: np.save(out, found.order))
+        return {
+            "rows": rows.grid.n_rows,
+            "distinct": n,
+            "n_cells": found.n_cells,
+            "recall": found.recall,
+            "recall_rows": found.recall_rows,
+            "matrices": made[0].to_json(folder),
+        }
+
+    return work.ensure(
+        step, f"{label}: {asked.n} near rows of every row by cells, {asked.metric}", compute
+    )
+
+
+def load_neighbours(step: Step, m: int | None = None, *, exact: bool = True) -> Neighbourhood:
+    """Return the handle of a finished step.
+
+    Parameters
+    ----------
+    step : Step
+    m : int or None
+        How many of each list are read; None: all.
+    exact : bool
+        False: lists by cells will do.
+
+    Raises
+    ------
+    BadInput
+        If lists by cells will not do.
+    """
+    if exact and step.kind != "neighbours":
+        raise BadInput(
+            f"{step.kind}-{step.digest} holds lists by cells, an approximation; this needs exact ones: "
+            "leave 'method: cells' out"
+        )
+    order = None if step.kind == "neighbours" else str(step.folder / ORDER)
     stored = step.manifest()["matrices"]
     matrices = {what: Matrix.from_json(record, step.folder) for what, record in stored.items()}
-    return Neighbourhood(matrices["rows"], matrices["sq_dist"], str(step.folder), m)
+    return Neighbourhood(matrices["rows"], matrices["sq_dist"], str(step.folder), m, order)
 
 
-def _surveyed(folder: Path, rows: Blocks, metric: str) -> Known:
-    """Survey the rows, or read what a stopped step knew of them."""
+def _surveyed(folder: Path, rows: Blocks, metric: str, label: str) -> Known:
+    """Survey the rows, or read what a stopped step knew of them; refuse rows that are all equal."""
     file = folder / SURVEY
     if not file.exists():
         known = Known.of(rows, metric)
         write_by(file, lambda out: _save_survey(out, known))
-    return _load_survey(file)
+    known = _load_survey(file)
+    if len(known.copies.first) < 2:
+        n = rows.grid.n_rows
+        raise BadInput(
+            f"studies.{label}: all {n:,} rows are equal, so none is nearer than another; look at "
+            "the descriptors"
+            if n > 1
+            else f"studies.{label}: there is 1 row: it has no neighbours"
+        )
+    return known
 
 
 def _save_survey(out: BinaryIO, known: Known) -> None:

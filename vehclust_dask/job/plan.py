@@ -9,6 +9,7 @@ from pathlib import Path
 from vehclust_dask import budget
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput, NotEnough
+from vehclust_dask.estimators.cells import POOL_ROWS, cell_count
 from vehclust_dask.estimators.silhouette import AT_ONCE, MOST_CLUSTERS
 from vehclust_dask.estimators.starts import LARGE_BYTES
 from vehclust_dask.job import photo_scores
@@ -17,7 +18,7 @@ from vehclust_dask.job.neighbourhood import check_neighbours, needed_neighbours
 from vehclust_dask.job.outlier_spec import OutlierSpec
 from vehclust_dask.job.outliers import check_outliers
 from vehclust_dask.job.reduction import check_components
-from vehclust_dask.job.spec import ClusterSpec, JobSpec, StudySpec
+from vehclust_dask.job.spec import ClusterSpec, JobSpec, NeighboursSpec, StudySpec
 from vehclust_dask.job.study import DENSITY, METRICS
 from vehclust_dask.kernels import mixture
 from vehclust_dask.kernels.forest import EDGES_AT_ONCE
@@ -209,6 +210,8 @@ def _study_steps(
     for metric in METRICS:
         if m := min(needed_neighbours(study, metric), grid.n_rows - 1):
             yield _lists_step(study, m, metric, grid, kept)
+    if study.neighbours is not None and study.neighbours.method == "cells":
+        yield _cells_step(study, study.neighbours, grid, kept)
     for spec in study.cluster:
         check_clusters(study, spec, grid.n_rows)
         if spec.method == "ward":
@@ -292,6 +295,24 @@ def _lists_step(study: StudySpec, m: int, metric: str, grid: RowGrid, width: int
         3 * lists,
         why=f"{show_bytes(lists)} for lists of {m} neighbours of {n:,} rows, 12 bytes each; "
         "fewer neighbours take less",
+    )
+
+
+def _cells_step(study: StudySpec, asked: NeighboursSpec, grid: RowGrid, width: int) -> PlannedStep:
+    """Plan lists by cells: a stretch of rows and its lists, a pool of others, every row's cell and place."""
+    n, m = grid.n_rows, min(asked.n, grid.n_rows - 1)
+    stretch, pool = min(budget.TILE_ROWS, n), min(POOL_ROWS + grid.block_rows, n)
+    cells = cell_count(asked.n_cells, n)
+    row = (24 if asked.metric == "cosine" else 16) * width
+    held = 2 * stretch * (row + 28 * m + 12 * asked.n_probe) + 2 * pool * row
+    return PlannedStep(
+        f"{study.name}: {m} near rows by cells, {asked.metric}",
+        grid,
+        width,
+        -(-n // budget.TILE_ROWS),
+        4 * grid.block_rows * width + held + 2 * row * cells + 44 * n,
+        n * (12 * m + 24),
+        why=f"{show_bytes(held)} for the rows and lists that a task searches at once",
     )
 
 

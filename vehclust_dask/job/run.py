@@ -27,7 +27,7 @@ from vehclust_dask.job.dataset import Dataset, convert, find_converted
 from vehclust_dask.job.density import cut_rows, select_rows
 from vehclust_dask.job.figures import StudyResult, draw_figures
 from vehclust_dask.job.mixtures import mix_rows
-from vehclust_dask.job.neighbourhood import study_neighbours
+from vehclust_dask.job.neighbourhood import lists_record, study_neighbours
 from vehclust_dask.job.outlier_judging import write_judgements
 from vehclust_dask.job.outliers import find_outliers, write_outliers
 from vehclust_dask.job.plan import plan_job
@@ -446,7 +446,7 @@ def _study_record(result: StudyResult) -> dict[str, Any]:
             | ({"column": c.name} if c.finds_k else {})
             for c in result.clusterings
         },
-        "neighbours": [{"step": f"{s.kind}-{s.digest}", **s.params} for s in result.neighbours],
+        "neighbours": [lists_record(step) for step in result.neighbours],
     }
     if result.outliers is not None:
         record["outliers"] = [f"{s.kind}-{s.digest}" for s in result.outliers.steps]

@@ -239,7 +239,8 @@ def similar_lines(found: Similar) -> list[str]:
             record["same_vehicle"] = {True: "yes", False: "no"}.get(record["same_vehicle"], "-")
         rows.append(tuple(str(record[c]) for c in columns))
     named = f"row {found.row}" + (f", {found.path}" if found.path else "")
-    return [f"nearest to {named} in study {found.study}", *_table(rows)]
+    by_cells = f", by cells (recall {found.recall:.3f})" if found.recall < 1 else ""
+    return [f"nearest to {named} in study {found.study}{by_cells}", *_table(rows)]
 
 
 def similar_record(found: Similar) -> dict[str, Any]:
@@ -250,6 +251,7 @@ def similar_record(found: Similar) -> dict[str, Any]:
         "metric": found.metric,
         "row": found.row,
         "path": found.path,
+        "recall": found.recall,
         "neighbours": found.table.to_dict("records"),
     }
 

@@ -38,6 +38,8 @@ class Similar:
     run, study, metric : str
     row : int
     path : str or None
+    recall : float
+        Below 1 for lists by cells, as it was measured.
     table : DataFrame
         ``rank`` from 1, ``distance`` in the metric's own unit (cosine: 1 - cos), ``row``, ``path``
         where paths are known, ``same_vehicle`` where groups are known (missing for a row without).
@@ -48,6 +50,7 @@ class Similar:
     metric: str
     row: int
     path: str | None
+    recall: float
     table: pd.DataFrame
 
 
@@ -91,7 +94,8 @@ def similar_rows(
     if "group" in samples:
         table["same_vehicle"] = _same(samples["group"], asked, rows)
     shown = str(samples["path"].iloc[asked]) if "path" in samples else None
-    return Similar(folder.name, study, record["metric"], asked, shown, table)
+    recall = float(record.get("recall", 1.0))
+    return Similar(folder.name, study, record["metric"], asked, shown, recall, table)
 
 
 def _chosen(
@@ -100,10 +104,11 @@ def _chosen(
     """Choose a study and its lists."""
     if study is not None and study not in studies:
         raise RunMissing(f"run {run} has no study '{study}'; {nearest(study, studies)}")
+    # Exact lists stand before those by cells, and are taken where a study has both.
     kept = {
         (one, record["metric"]): record
         for one in studies
-        for record in studies[one].get("neighbours", ())
+        for record in reversed(studies[one].get("neighbours", ()))
         if study in (None, one) and metric in (None, record["metric"])
     }
     if len(kept) == 1:
@@ -125,7 +130,7 @@ def _neighbourhood(workdir: Path, name: str) -> Neighbourhood:
     folder = workdir / "steps" / name
     if not (folder / "manifest.json").exists():
         raise RunMissing(f"{folder} is no longer there; run the job again")
-    return load_neighbours(Step.at(workdir, folder))
+    return load_neighbours(Step.at(workdir, folder), exact=False)
 
 
 def _samples(workdir: Path, run: Path, dataset: dict[str, Any]) -> pd.DataFrame:

@@ -27,6 +27,7 @@ METHODS = (
 DENSITY = ("dbscan", "hdbscan")
 METRICS = ("euclidean", "cosine")
 SELECTIONS = ("eom", "leaf")
+LIST_METHODS = ("exact", "cells")
 INITS = ("best-of-sample", "k-means||")
 _OF_MIXTURES = ("covariance", "reg_covar", "precision")
 _OF_TREES = ("n_neighbors",)
@@ -177,10 +178,19 @@ class NeighboursSpec:
         Neighbours of each row.
     metric : str
         ``euclidean`` or ``cosine``.
+    method : str
+        ``exact``, or ``cells``: an approximation whose recall is measured.
+    n_probe : int
+        Cells that a row searches.
+    n_cells : int or None
+        None: about the square root of the number of rows.
     """
 
     n: int
     metric: str = "euclidean"
+    method: str = "exact"
+    n_probe: int = 8
+    n_cells: int | None = None
 
 
 @dataclass(frozen=True)
@@ -283,8 +293,22 @@ def _neighbours(place: Place) -> NeighboursSpec:
     if not isinstance(place.value, dict):
         return NeighboursSpec(place.whole(least=1))
     place = place.mapping(field.name for field in dataclasses.fields(NeighboursSpec))
+    method = place["method"].choice(LIST_METHODS, "exact")
+    for key in ("n_probe", "n_cells"):
+        if method == "exact" and place[key].given:
+            place[key].refuse(
+                "has no meaning for exact lists; take it out, or write 'method: cells'"
+            )
+    n_probe = place["n_probe"].whole(8, least=1)
+    n_cells = place["n_cells"].maybe(lambda there: there.whole(least=1))
+    if n_cells is not None and n_probe > n_cells:
+        place["n_probe"].refuse(f"{n_probe} is above n_cells={n_cells}; lower it")
     return NeighboursSpec(
-        n=place["n"].whole(32, least=1), metric=place["metric"].choice(METRICS, "euclidean")
+        n=place["n"].whole(32, least=1),
+        metric=place["metric"].choice(METRICS, "euclidean"),
+        method=method,
+        n_probe=n_probe,
+        n_cells=n_cells,
     )
 
 

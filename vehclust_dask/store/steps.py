@@ -23,6 +23,7 @@ ALGORITHM_VERSIONS = {
     "kmeans": 2,
     "mixture": 1,
     "neighbours": 1,
+    "cells": 1,
     "ward": 2,
     "density": 1,
     "density-grid": 2,
