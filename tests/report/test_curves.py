@@ -122,3 +122,36 @@ def test_plot__says_that_the_data_are_synthetic() -> None:
             figure = display(*arguments, synthetic=synthetic).plot()
             said = "synthetic data" in {text.get_text() for text in figure.texts}
             assert said == synthetic
+
+
+def test_scores__what_found_k_itself_is_paler_the_more_is_noise() -> None:
+    table = pd.DataFrame(
+        {
+            "study": "osnet",
+            "method": ["dbscan", "dbscan", "dbscan", "kmeans", "kmeans"],
+            "engine": "vehclust",
+            "k": [4, 7, 0, 2, 3],
+            "noise": [0.0, 0.5, 1.0, np.nan, np.nan],
+            "davies_bouldin": [3.0, 2.0, 9.0, 1.0, 1.5],
+        }
+    )
+    display = ScoresAgainstK(table)
+    assert display.frame()["noise"].tolist()[:3] == [1.0, 0.0, 0.5]
+    figure = display.plot()
+    points = {
+        line.get_xdata()[0]: line for line in figure.axes[0].lines if len(line.get_xdata()) == 1
+    }
+    assert set(points) == {4, 7}
+    assert points[4].get_markerfacecolor() == points[4].get_color()
+    assert points[7].get_markerfacecolor() != points[7].get_color()
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["dbscan", "kmeans", "the paler, the more rows are noise and left out"]
+    assert "noise" not in ScoresAgainstK(table.assign(noise=np.nan)).frame()
+
+
+def test_scores__far_more_clusters_than_were_asked_take_a_logarithmic_axis() -> None:
+    table = scores().assign(noise=0.0)
+    assert {axes.get_xscale() for axes in ScoresAgainstK(table).plot().axes} == {"linear"}
+    table.loc[table["method"] == "dbscan", "k"] = [400, 7]
+    figure = ScoresAgainstK(table[table["study"] == "osnet"]).plot()
+    assert {axes.get_xscale() for axes in figure.axes} == {"log"}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.report import palette
-from vehclust_dask.report.figure import STYLE, Display, head, write_figure
+from vehclust_dask.report.figure import STYLE, Display, blend, head, log_ticks, write_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,9 @@ __all__ = ["Display", "ExplainedVariance", "ScoresAgainstK", "write_figure"]
 GUIDES = (0.80, 0.90, 0.95)
 #: Methods that find their own number of clusters: points that belong to no common line.
 FINDS_K = frozenset({"dbscan", "dbscan*", "hdbscan", "optics"})
+
+#: Numbers of clusters that differ by more than this factor are drawn on a logarithmic axis.
+_WIDE_K = 4
 
 _Line = Literal["-", "--", ":", "-."]
 _ENGINE_LINES: tuple[_Line, ...] = ("-", "--", ":", "-.")
@@ -176,7 +179,8 @@ class ScoresAgainstK:
     ----------
     table : DataFrame
         Columns study, method, engine, k and any of inertia, calinski_harabasz, davies_bouldin,
-        group_agreement, accuracy. A score that is NaN everywhere is not drawn.
+        group_agreement, accuracy. A score that is NaN everywhere is not drawn. ``noise``, where it
+        is there, is the share of the rows that the scores of a clustering leave out.
     title : str
     synthetic : bool
         Mark the figure as drawn from invented data.
@@ -206,12 +210,14 @@ class ScoresAgainstK:
         """Return the drawn columns, sorted by study, method, engine and k."""
         names = ["study", "method", "engine", "k"]
         columns = names + [score.column for score in self._scores()]
+        columns += ["noise"] if self._has_noise() else []
         return self.table[columns].sort_values(names, kind="stable", ignore_index=True)
 
     def plot(self) -> Figure:
         """Draw a row of small plots per study (two rows for a single study).
 
-        Only clusterings of one study may be compared: their distances have one unit.
+        Only clusterings of one study may be compared: their distances have one unit. A clustering
+        that found no cluster has no place.
         """
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -234,9 +240,12 @@ class ScoresAgainstK:
                     axes.set_ylabel(study, fontsize=12, fontweight="bold", color=palette.INK)
             for axes in grid[len(cells) :]:
                 axes.set_axis_off()
-            _legend(figure, looks)
+            _legend(figure, looks, self._has_noise())
             head(figure, f"{self.title}: {studies[0]}" if one else self.title, self.synthetic)
         return figure
+
+    def _has_noise(self) -> bool:
+        return "noise" in self.table and bool((self.table["noise"] > 0).any())
 
     def _scores(self) -> list[_Score]:
         return [
@@ -276,8 +285,9 @@ def _looks(frame: pd.DataFrame) -> _Looks:
 
 
 def _draw_score(axes: Axes, part: pd.DataFrame, score: _Score, looks: _Looks) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
+    from matplotlib.ticker import EngFormatter
 
+    part = part[part["k"] > 0]
     for (method, engine), look in looks.items():
         rows = part[(part["method"] == method) & (part["engine"] == engine)]
         rows = rows[rows[score.column].notna()].sort_values("k", kind="stable")
@@ -295,12 +305,13 @@ def _draw_score(axes: Axes, part: pd.DataFrame, score: _Score, looks: _Looks) ->
             linewidth=1.7,
             clip_on=False,
         )
+        if "noise" in rows and not joined:
+            _thin_out(axes, rows, score, look)
     axes.set_title(score.name)
     axes.text(
         1, 1.03, score.note, transform=axes.transAxes, ha="right", fontsize=8, color=palette.MUTED
     )
-    axes.set_xlabel("k")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _scale_k(axes, part)
     if score.column in ("inertia", "calinski_harabasz"):
         # Both are measured from zero: a cut axis would draw a bend where there is none.
         axes.set_ylim(bottom=0)
@@ -309,7 +320,40 @@ def _draw_score(axes: Axes, part: pd.DataFrame, score: _Score, looks: _Looks) ->
         axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
 
 
-def _legend(figure: Figure, looks: _Looks) -> None:
+def _thin_out(axes: Axes, rows: pd.DataFrame, score: _Score, look: _Look) -> None:
+    """Draw points over those that are there, the paler the more of their rows are noise."""
+    counts, values = rows["k"].to_numpy(), rows[score.column].to_numpy()
+    for k, value, noise in zip(counts, values, rows["noise"].fillna(0).to_numpy(), strict=True):
+        axes.plot(
+            [k],
+            [value],
+            color=look.color,
+            marker=look.marker,
+            markersize=7,
+            markerfacecolor=blend(look.color, 1 - 0.95 * float(noise)),
+            linestyle="none",
+            clip_on=False,
+        )
+
+
+def _scale_k(axes: Axes, part: pd.DataFrame) -> None:
+    """Scale the axis of k, by its logarithm where methods found far more clusters than were asked."""
+    from matplotlib.ticker import MaxNLocator
+
+    found = part["method"].isin(FINDS_K)
+    usual = part.loc[~found, "k"].max() if not found.all() else part["k"].median()
+    most = part["k"].max()
+    if len(part) and most > _WIDE_K * usual:
+        axes.set_xscale("log")
+        axes.set_xlim(part["k"].min() / 1.15, most * 1.15)
+        log_ticks(axes.xaxis, 1, max(40, float(most)))
+        axes.set_xlabel("k (logarithmic)")
+        return
+    axes.set_xlabel("k")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(figure: Figure, looks: _Looks, noise: bool) -> None:
     from matplotlib.lines import Line2D
 
     several = len({engine for _, engine in looks}) > 1
@@ -326,6 +370,10 @@ def _legend(figure: Figure, looks: _Looks) -> None:
         )
         for (method, engine), look in looks.items()
     ]
+    if noise:
+        pale: Any = {"marker": "o", "markersize": 5, "markerfacecolor": palette.TILE}
+        told = "the paler, the more rows are noise and left out"
+        handles.append(Line2D([], [], color=palette.MUTED, linestyle="none", label=told, **pale))
     figure.legend(handles=handles, loc="outside lower left", ncols=min(5, len(handles)))
 
 

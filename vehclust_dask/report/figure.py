@@ -6,6 +6,7 @@ SVG, PNG and CSV. The same numbers give the same bytes.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,7 @@ from vehclust_dask.report.canvas import SYNTHETIC_MARK
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 #: Settings of matplotlib that every figure is drawn and written under.
@@ -102,8 +104,10 @@ def head(figure: Figure, title: str, synthetic: bool) -> None:
 
 
 def note(figure: Figure, words: str) -> None:
-    """Write a sentence below everything, at the left."""
-    figure.supxlabel(words, x=0.012, ha="left", fontsize=9, color=palette.MUTED)
+    """Write a sentence below everything, at the left, in lines as wide as the figure."""
+    # Letters of this size are about a fourteenth of an inch wide.
+    lines = textwrap.fill(words, int(14 * figure.get_figwidth()) - 6)
+    figure.supxlabel(lines, x=0.012, ha="left", fontsize=9, color=palette.MUTED)
 
 
 def blend(code: str, share: float, onto: str = palette.PAPER) -> str:
@@ -111,3 +115,17 @@ def blend(code: str, share: float, onto: str = palette.PAPER) -> str:
     over, under = palette.rgb(code), palette.rgb(onto)
     mixed = (round(share * a + (1 - share) * b) for a, b in zip(over, under, strict=True))
     return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Put plain numbers on a logarithmic axis: close ones where it is short."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    if high < 2 * low:
+        axis.set_major_locator(MaxNLocator(nbins=6))
+    else:
+        subs: tuple[float, ...] = (1, 2, 5) if high < 1000 * low else (1,)
+        subs = (1, 1.5, 2, 3, 5, 7) if high < 30 * low else subs
+        axis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axis.set_major_formatter(lambda number, _: f"{number:,.6g}")
+    axis.set_minor_locator(NullLocator())
