@@ -16,9 +16,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from vehclust_dask.blocks import forget, reduce_tiles, take_rows
 from vehclust_dask.cache import CACHE
-from vehclust_dask.errors import BadInput, nearest
-from vehclust_dask.estimators.doors import check_count, rows_in
-from vehclust_dask.estimators.neighbours import METRICS, Known, Lists, distinct_lists
+from vehclust_dask.errors import BadInput
+from vehclust_dask.estimators.doors import check_choice, check_count, rows_in
+from vehclust_dask.estimators.neighbours import (
+    METRICS,
+    Known,
+    Lists,
+    distinct_lists,
+    own_unit,
+    squared,
+)
 from vehclust_dask.kernels.condensed import Condensed
 from vehclust_dask.kernels.copies import Copies
 from vehclust_dask.kernels.crossing import Side, Ways, chain, crossing
@@ -37,16 +44,6 @@ I64 = NDArray[np.int64]
 SELECTIONS = ("eom", "leaf")
 #: Values of eps in a grid that names none.
 N_EPS = 40
-
-
-def own_unit(sq: Any, metric: str) -> Any:
-    """Turn squared distances into the metric's own unit; cosine: 1 - <x, y> / (|x| |y|)."""
-    return np.asarray(sq) / 2 if metric == "cosine" else np.sqrt(sq)
-
-
-def squared(distance: Any, metric: str) -> Any:
-    """Turn distances in the metric's own unit into squared ones."""
-    return 2 * np.asarray(distance) if metric == "cosine" else np.square(distance)
 
 
 def graph_of(copies: Copies, lists: Lists) -> Graph:
@@ -329,11 +326,6 @@ def check_samples(word: str, value: Any, n: int) -> None:
         raise BadInput(f"{word}={value} but there are {n} rows (n_samples={n}); lower it")
 
 
-def _check_choice(word: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise BadInput(f"{word}={value!r}: {nearest(str(value), choices)}")
-
-
 class DensityTree(BaseEstimator):
     """The tree that holds every DBSCAN up to a ``min_samples``, any eps, and every HDBSCAN.
 
@@ -365,7 +357,7 @@ class DensityTree(BaseEstimator):
         y : ignored
         """
         blocks = rows_in(self, X, reset=True)
-        _check_choice("metric", self.metric, METRICS)
+        check_choice("metric", self.metric, METRICS)
         self.hierarchy_ = grow_hierarchy(blocks, self.min_samples, self.metric)
         return self
 
@@ -456,7 +448,7 @@ class DBSCAN(ClusterMixin, BaseEstimator):
         """
         blocks = rows_in(self, X, reset=True)
         _check_eps(self.eps)
-        _check_choice("metric", self.metric, METRICS)
+        check_choice("metric", self.metric, METRICS)
         check_count("min_samples", self.min_samples)
         n = blocks.grid.n_rows
         if self.min_samples > n:
@@ -523,8 +515,8 @@ class HDBSCAN(ClusterMixin, BaseEstimator):
         """
         blocks = rows_in(self, X, reset=True)
         n = blocks.grid.n_rows
-        _check_choice("metric", self.metric, METRICS)
-        _check_choice("cluster_selection_method", self.cluster_selection_method, SELECTIONS)
+        check_choice("metric", self.metric, METRICS)
+        check_choice("cluster_selection_method", self.cluster_selection_method, SELECTIONS)
         check_samples("min_cluster_size", self.min_cluster_size, n)
         if self.min_cluster_size < 2:
             raise BadInput(f"min_cluster_size={self.min_cluster_size}: give at least 2")

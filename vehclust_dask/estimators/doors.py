@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from vehclust_dask.blocks import DaskBlocks, as_blocks
-from vehclust_dask.errors import BadInput
+from vehclust_dask.errors import BadInput, nearest
 from vehclust_dask.records import Blocks
 
 
@@ -62,6 +62,12 @@ def check_count(name: str, value: Any) -> None:
     """Refuse a parameter that is no whole number of at least 1."""
     if not isinstance(value, Integral) or value < 1:
         raise BadInput(f"{name}={value!r}: give a whole number of at least 1")
+
+
+def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse a parameter that is none of the allowed words."""
+    if value not in allowed:
+        raise BadInput(f"{name}={value!r}: {nearest(str(value), allowed)}")
 
 
 def by_rows(

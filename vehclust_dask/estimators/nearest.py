@@ -10,9 +10,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from vehclust_dask.blocks import reduce_rows
-from vehclust_dask.errors import BadInput, nearest
+from vehclust_dask.errors import BadInput
 from vehclust_dask.estimators.cells import search_cells
-from vehclust_dask.estimators.doors import check_count, rows_in
+from vehclust_dask.estimators.doors import check_choice, check_count, rows_in
 from vehclust_dask.estimators.kmeans import _seed_of
 from vehclust_dask.estimators.neighbours import (
     METRICS,
@@ -21,6 +21,7 @@ from vehclust_dask.estimators.neighbours import (
     SearchPass,
     check_rows,
     distinct_lists,
+    own_unit,
     query_chunks,
 )
 from vehclust_dask.kernels.copies import spread
@@ -112,9 +113,7 @@ class Neighbours(BaseEstimator):
         if self.n_cells is not None:
             check_count("n_cells", self.n_cells)
         for name, allowed in (("metric", METRICS), ("method", METHODS)):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise BadInput(f"{name}={value!r}: {nearest(str(value), allowed)}")
+            check_choice(name, getattr(self, name), allowed)
 
     def _lists(self, blocks: Blocks, known: Known, m: int) -> Lists:
         """Return the lists of distinct rows."""
@@ -138,8 +137,8 @@ class Neighbours(BaseEstimator):
     def distances_(self) -> F64:
         """Return the distances in the metric's own unit; cosine: 1 - <x, y> / (|x| |y|)."""
         check_is_fitted(self)
-        sq: F64 = self.sq_distances_
-        return sq / 2 if self.metric == "cosine" else np.sqrt(sq)
+        distances: F64 = own_unit(self.sq_distances_, self.metric)
+        return distances
 
     def kneighbors(self, X: Any, n_neighbors: int | None = None) -> tuple[F64, I32]:
         """Return distances and row numbers of the fitted rows nearest to new ones; always exact.
@@ -163,7 +162,7 @@ class Neighbours(BaseEstimator):
         new = rows_in(self, X, reset=False)
         parts = [self._nearest(new.read(i), int(m)) for i in range(new.grid.n_blocks)]
         sq = np.concatenate([part.sq_dist for part in parts])
-        distances: F64 = sq / 2 if self.metric == "cosine" else np.sqrt(sq)
+        distances: F64 = own_unit(sq, self.metric)
         return distances, np.concatenate([part.rows for part in parts])
 
     def _nearest(self, X: F32, m: int) -> Lists:

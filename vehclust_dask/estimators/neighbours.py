@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,16 @@ I64 = NDArray[np.int64]
 METRICS = ("euclidean", "cosine")
 #: So many rows are searched for side by side: they travel with the task.
 QUERY_ROWS = 4096
+
+
+def own_unit(sq: Any, metric: str) -> Any:
+    """Turn squared distances into the metric's own unit; cosine: 1 - <x, y> / (|x| |y|)."""
+    return np.asarray(sq) / 2 if metric == "cosine" else np.sqrt(sq)
+
+
+def squared(distance: Any, metric: str) -> Any:
+    """Turn distances in the metric's own unit into squared ones."""
+    return 2 * np.asarray(distance) if metric == "cosine" else np.square(distance)
 
 
 @dataclass(frozen=True, eq=False)

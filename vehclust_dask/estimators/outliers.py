@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.ensemble import IsolationForest
 
-from vehclust_dask.errors import BadInput, nearest
-from vehclust_dask.estimators.doors import check_count, rows_in
+from vehclust_dask.errors import BadInput
+from vehclust_dask.estimators.doors import check_choice, check_count, rows_in
 from vehclust_dask.estimators.nearest import check_enough
 from vehclust_dask.estimators.neighbours import METRICS, Known, Lists, distinct_lists
 from vehclust_dask.kernels.copies import spread
@@ -74,8 +74,7 @@ class LocalOutlierFactor(OutlierMixin, BaseEstimator):
         """
         blocks = rows_in(self, X, reset=True)
         check_count("n_neighbors", self.n_neighbors)
-        if self.metric not in METRICS:
-            raise BadInput(f"metric={self.metric!r}: {nearest(str(self.metric), METRICS)}")
+        check_choice("metric", self.metric, METRICS)
         _check_contamination(self.contamination)
         check_enough(blocks, int(self.n_neighbors))
         known = Known.of(blocks, self.metric)

@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator
 from vehclust_dask.blocks import forget, reduce_rows, reduce_tiles
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.cache import CACHE
-from vehclust_dask.errors import BadInput, nearest
-from vehclust_dask.estimators.doors import rows_in
+from vehclust_dask.errors import BadInput
+from vehclust_dask.estimators.doors import check_choice, rows_in
 from vehclust_dask.estimators.neighbours import SurveyPass
 from vehclust_dask.kernels.silhouette import (
     DistanceRows,
@@ -223,8 +223,7 @@ class _Door(BaseEstimator):
 
 
 def _checked_rows(X: Any, metric: str) -> Blocks:
-    if metric not in METRICS:
-        raise BadInput(f"metric={metric!r}: {nearest(str(metric), METRICS)}")
+    check_choice("metric", metric, METRICS)
     return rows_in(_Door(), X, reset=True)
 
 

@@ -21,6 +21,7 @@ from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import Blocks, RowGrid, Span
+from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.steps import Step
 
@@ -251,11 +252,9 @@ _FINDERS: dict[tuple[str, str], _Finder] = {
 
 def save_state(file: Path, state: LloydState) -> None:
     """Write a state, whole or not at all."""
-    beside = file.with_name(f".{file.name}")
     arrays: dict[str, Any] = {f"centers_{i}": c for i, c in enumerate(state.centers)}
-    with open(beside, "wb") as out:
-        np.savez(out, done=state.done, converged=state.converged, n_iter=state.n_iter, **arrays)
-    beside.replace(file)
+    arrays |= {"done": state.done, "converged": state.converged, "n_iter": state.n_iter}
+    write_by(file, lambda out: np.savez(out, **arrays))
 
 
 def load_state(file: Path) -> LloydState:

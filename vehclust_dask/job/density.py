@@ -19,9 +19,9 @@ from vehclust_dask.estimators.density import (
     best_setting,
     connect,
     graph_of,
-    squared,
 )
 from vehclust_dask.estimators.lloyd import LloydState
+from vehclust_dask.estimators.neighbours import squared
 from vehclust_dask.job.clustering import (
     CENTERS,
     Clustered,
@@ -100,11 +100,11 @@ def grow_density(
     largest = max(spec.largest_samples for spec in density_specs(study, metric))
     m = needed_neighbours(study, metric)
     near = find_neighbours(rows, digest, m, metric, study.name, work)
+    lists = load_neighbours(near, max(1, largest - 1))
     step = work.step("density", {"metric": metric, "min_samples": largest}, digest)
 
     def compute(folder: Path) -> dict[str, Any]:
         name = f"density-{study.name}-{metric}"
-        lists = load_neighbours(near, max(1, largest - 1))
         local = solo(span_lists, lists, largest, name=name, on=rows)
         keep = Rounds(str(folder / ROUNDS), Edges)
         tree = connect(rows, lists.survey(), local, name=name, keep=keep)
@@ -114,9 +114,7 @@ def grow_density(
 
     label = f"{study.name}: tree of mutual reachability, {metric}, min_samples up to {largest}"
     work.ensure(step, label, compute)
-    lists = load_neighbours(near, max(1, largest - 1))
-    grown = Grown(lists, str(step.folder), metric, largest)
-    return grown, (near, step)
+    return Grown(lists, str(step.folder), metric, largest), (near, step)
 
 
 def span_lists(near: Neighbourhood, min_samples: int) -> Local:
@@ -130,9 +128,9 @@ def cut_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) 
     check_clusters(study, spec, rows.grid.n_rows)
     grown, earlier = grow_density(study, spec.metric, rows, rows.digest, work)
     grid = _grid(study, spec, grown, rows, rows.digest, work)
+    table = pd.read_parquet(grid.folder / GRID)
     found = []
     for q, eps in itertools.product(spec.min_samples, spec.eps or (None,)):
-        table = pd.read_parquet(grid.folder / GRID)
         setting = best_setting(table, q) if eps is None else {"eps": eps}
         params = {"metric": spec.metric, "min_samples": q, "eps": setting["eps"]}
         name = _name(spec, ("m", spec.min_samples, q), ("e", spec.eps, eps))
@@ -237,8 +235,7 @@ def select(grown: Grown, params: dict[str, Any], folder: str) -> tuple[Any, dict
     linkage = hierarchy.linkage(hierarchy.cuts(params["min_samples"]))
     found = Selected.of(linkage, params["min_cluster_size"], params["selection"])
     order, height = reachability(linkage)
-    with open(Path(folder) / REACHABILITY, "wb") as out:
-        np.savez(out, order=order, height=height)
+    write_by(Path(folder) / REACHABILITY, lambda out: np.savez(out, order=order, height=height))
     pd.DataFrame(
         {
             "cluster": np.arange(found.condensed.n_clusters),
@@ -275,11 +272,8 @@ def _place(
             digest=f"{step.digest}-{word}",
             attributes=step.provenance(),
         )
-    for i, span in enumerate(rows.grid.spans()):
-        block = slice(span.row0, span.row0 + span.n_rows)
-        out["labels"].write(i, labels[block, None].astype(out["labels"].dtype))
-        for word, values in extra.items():
-            out[word].write(i, values[block, None])
+    for word, values in ({"labels": labels} | extra).items():
+        out[word].write_rows(values[:, None])
     facts = place_labels(folder, rows, (k,), out, name) if k else _all_noise(folder, rows, out)
     return facts | {"setting": step.params | {"noise": float((labels < 0).mean())}}
 

@@ -28,6 +28,7 @@ from vehclust_dask.job.spec import ClusterSpec, StudySpec
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.mixture import Mixture, membership
 from vehclust_dask.records import Blocks, Span
+from vehclust_dask.store.folders import write_by
 from vehclust_dask.store.matrices import Matrix
 from vehclust_dask.store.steps import Step
 
@@ -127,7 +128,6 @@ def _fitted(folder: Path, spec: ClusterSpec, rows: Blocks, work: Work, name: str
 
 def save_mixtures(file: Path, state: MixtureState) -> None:
     """Write a state, whole or not at all."""
-    beside = file.with_name(f".{file.name}")
     arrays: dict[str, Any] = {}
     for i, one in enumerate(state.mixtures):
         arrays |= {
@@ -137,16 +137,13 @@ def save_mixtures(file: Path, state: MixtureState) -> None:
             f"covariances_{i}": one.covariances,
             f"factors_{i}": one.factors,
         }
-    with open(beside, "wb") as out:
-        np.savez(
-            out,
-            lower_bound=state.lower_bound,
-            done=state.done,
-            converged=state.converged,
-            n_iter=state.n_iter,
-            **arrays,
-        )
-    beside.replace(file)
+    arrays |= {
+        "lower_bound": state.lower_bound,
+        "done": state.done,
+        "converged": state.converged,
+        "n_iter": state.n_iter,
+    }
+    write_by(file, lambda out: np.savez(out, **arrays))
 
 
 def load_mixtures(file: Path) -> MixtureState:

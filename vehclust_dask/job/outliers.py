@@ -191,7 +191,7 @@ def _write_factors(near: Neighbourhood, matrix: Matrix, k: int) -> None:
     known, lists = near.survey(), near.lists()
     whole, sq_dist = spread(known.copies, lists.rows, lists.sq_dist, k)
     lof = local_outlier_factor(whole, sq_dist, k)
-    _write(matrix, np.column_stack([lof, np.sqrt(sq_dist[:, k - 1])]))
+    matrix.write_rows(np.column_stack([lof, np.sqrt(sq_dist[:, k - 1])]))
 
 
 def _duplicates(study: str, spec: OutlierSpec, grid: RowGrid, near: Step, work: Work) -> Step:
@@ -223,7 +223,7 @@ def _write_duplicates(near: Neighbourhood, matrix: Matrix, share: float) -> dict
     group = near_groups(*copies, lists.rows, lists.sq_dist, sq_limit)
     repeated = copies.counts[copies.pile] > 1
     distance = np.sqrt(np.where(repeated, 0.0, nearest[copies.pile]))
-    _write(matrix, np.column_stack([group.astype(np.float64), distance]))
+    matrix.write_rows(np.column_stack([group.astype(np.float64), distance]))
     # A list that holds all other rows hides none.
     hides = 0 < m < len(copies.first) - 1
     full = int((lists.sq_dist[:, -1] <= sq_limit).sum()) if hides else 0
@@ -283,11 +283,6 @@ def _create(folder: Path, step: Step, grid: RowGrid, columns: tuple[str, ...]) -
         digest=step.digest,
         attributes=step.provenance() | {"columns": list(columns)},
     )
-
-
-def _write(matrix: Matrix, values: F64) -> None:
-    for i, span in enumerate(matrix.grid.spans()):
-        matrix.write(i, values[span.row0 : span.row0 + span.n_rows])
 
 
 def _facts(matrix: Matrix, folder: Path) -> dict[str, Any]:

@@ -160,8 +160,7 @@ def _write(folder: Path, values: F64, step: Step, reduced: Reduced) -> Matrix:
         digest=f"{step.digest}-values",
         attributes=step.provenance(),
     )
-    for i, span in enumerate(grid.spans()):
-        matrix.write(i, values[span.row0 : span.row0 + span.n_rows].astype(np.float32))
+    matrix.write_rows(values)
     return matrix
 
 

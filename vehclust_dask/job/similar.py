@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vehclust_dask.errors import RunMissing, UsageError, nearest
+from vehclust_dask.estimators.neighbours import own_unit
 from vehclust_dask.job.neighbourhood import Neighbourhood, load_neighbours
 from vehclust_dask.job.run import read_run
 from vehclust_dask.job.tables import read_dropped
@@ -203,7 +204,7 @@ def _nearest(near: Neighbourhood, place: int, metric: str, n: int) -> tuple[I64,
     of_rows = sq_dist[at[pile[rows]]]
     order = np.lexsort((rows, of_rows))[:n]
     sq = of_rows[order]
-    return rows[order], sq / 2 if metric == "cosine" else np.sqrt(sq)
+    return rows[order], own_unit(sq, metric)
 
 
 def _same(groups: pd.Series[str], row: int, rows: I64) -> NDArray[Any]:

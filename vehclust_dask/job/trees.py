@@ -129,9 +129,7 @@ def _cut(study: StudySpec, spec: ClusterSpec, rows: Blocks, tree: Step, work: Wo
         shapes = [np.empty((k, rows.n_features)) for k in ks]
         out = create_places(folder, rows.grid, shapes, step, floats=("sq_dist", "margin"))
         labels = np.stack([cut_linkage(linkage, n - k) for k in ks], axis=1)
-        for i, span in enumerate(rows.grid.spans()):
-            block = labels[span.row0 : span.row0 + span.n_rows]
-            out["labels"].write(i, block.astype(out["labels"].dtype))
+        out["labels"].write_rows(labels)
         return place_labels(folder, rows, ks, out, name)
 
     return work.ensure(step, f"{study.name}/{spec.name}: ward, {shown_counts(ks)}", compute)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vehclust_dask.kernels.distances import F64, I32, I64, TINY32, sq_distance
 from vehclust_dask.kernels.forest import Edges, find, joined
 from vehclust_dask.kernels.jit import njit
-from vehclust_dask.kernels.tiles import ABOVE, TILE_SIDE, TILE_WIDTH, TileRows
+from vehclust_dask.kernels.tiles import ABOVE, TILE_SIDE, TILE_WIDTH, TileRows, tile_columns
 
 #: A pair of rows that no edge has.
 NO_ROW = np.iinfo(np.int32).max
@@ -338,7 +338,7 @@ def crossing(a: Side, b: Side, heights: F64, known: Edges, places: I32, sq_scale
         mine, own = np.unique(a.part[r], return_inverse=True)
         band = _fresh_band(mine, others, heights, known, places)
         left = a.ready.tile[r] * np.float32(-2)
-        for c in _columns(a, b, r):
+        for c in tile_columns(r0, len(left), len(b.part), mirrored=a is b):
             if len(mine) == 1 and b.part[c.start] == b.part[c.stop - 1] == mine[0]:
                 continue
             if not _worthwhile(a, b, r, c, band.best, ids):
@@ -353,14 +353,6 @@ def crossing(a: Side, b: Side, heights: F64, known: Edges, places: I32, sq_scale
         hit = band.low != NO_ROW
         found.append(Edges(band.low[hit], band.high[hit], band.best[hit]))
     return joined(found)
-
-
-def _columns(a: Side, b: Side, r: slice) -> list[slice]:
-    n = len(b.part)
-    columns, start = [], 0
-    if a is b:
-        columns, start = [r], r.stop
-    return columns + [slice(j, min(j + TILE_WIDTH, n)) for j in range(start, n, TILE_WIDTH)]
 
 
 def _worthwhile(a: Side, b: Side, r: slice, c: slice, best: F64, ids: I64) -> bool:

@@ -330,13 +330,13 @@ def tiles(a: F32, b: F32, mirrored: bool = False) -> Iterator[tuple[slice, slice
     room = np.empty(TILE_SIDE * TILE_WIDTH, np.float32)
     for i in range(0, len(a), TILE_SIDE):
         left = a[i : i + TILE_SIDE] * np.float32(-2)
-        for columns in _columns(i, len(left), len(b), mirrored):
+        for columns in tile_columns(i, len(left), len(b), mirrored):
             shape = (len(left), columns.stop - columns.start)
             P = room[: shape[0] * shape[1]].reshape(shape)
             yield slice(i, i + len(left)), columns, np.matmul(left, b[columns].T, out=P)
 
 
-def _columns(i: int, n: int, n_columns: int, mirrored: bool) -> Iterator[slice]:
+def tile_columns(i: int, n: int, n_columns: int, mirrored: bool) -> Iterator[slice]:
     """Cut the columns of a band; of a mirrored one the square on the diagonal comes first."""
     start = 0
     if mirrored:

@@ -74,6 +74,12 @@ class Matrix:
         else:
             array[span.start : span.stop] = block
 
+    def write_rows(self, values: NDArray[Any]) -> None:
+        """Write all blocks from values of shape (n_rows, n_features), in the matrix's type."""
+        for i, span in enumerate(self.grid.spans()):
+            block = values[span.row0 : span.row0 + span.n_rows]
+            self.write(i, block.astype(self.dtype, copy=False))
+
     def is_written(self, i: int) -> bool:
         """Say whether block ``i`` is on storage."""
         return self._chunk(self.grid.span(i)).exists()
