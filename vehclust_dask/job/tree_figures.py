@@ -76,8 +76,8 @@ def _draw_grid(folder: Path, study: str, one: Clustered, metric: str, synthetic:
 
 
 def _draw_valleys(folder: Path, study: str, one: Clustered, metric: str, synthetic: bool) -> None:
-    from vehclust_dask.report.density import Reachability
     from vehclust_dask.report.figure import write_figure
+    from vehclust_dask.report.reachability import Reachability
 
     with np.load(one.step.folder / REACHABILITY, allow_pickle=False) as stored:
         order, height = stored["order"], stored["height"]
