@@ -13,8 +13,11 @@ from sklearn.metrics import adjusted_rand_score, calinski_harabasz_score, davies
 
 from tests.job.conftest import N_ROWS, Site
 from tests.job.test_plan import planned
+from vehclust_dask.job import run
 from vehclust_dask.job.density import CONDENSED, DISTANCES, GRID, REACHABILITY
+from vehclust_dask.job.figures import StudyResult
 from vehclust_dask.job.spec import load_job
+from vehclust_dask.job.tree_figures import draw_trees
 
 CLUSTER = {
     "db": {"method": "dbscan", "eps": [1.2, 2.0], "min_samples": [4, 8]},
@@ -86,7 +89,8 @@ def test_run__places_noise_beside_the_nearest_cluster(site: Site) -> None:
 
 
 def test_run__keeps_the_grid_and_what_hdbscan_chose_from(site: Site) -> None:
-    site.finished(density_job(site))
+    labels = site.labels(site.finished(density_job(site)))
+    sizes = {size: np.bincount(labels[f"hdb-s{size}"] + 1)[1:].tolist() for size in (12, 20)}
     steps = site.workdir / "steps"
     grids = [pd.read_parquet(file) for file in steps.glob(f"density-grid-*/{GRID}")]
     assert sorted(len(grid) for grid in grids)[0] == 4
@@ -96,10 +100,33 @@ def test_run__keeps_the_grid_and_what_hdbscan_chose_from(site: Site) -> None:
         assert (table.groupby("min_samples")["distance"].diff().dropna() >= 0).all()
     for folder in steps.glob("hdbscan-*"):
         tree = pd.read_parquet(folder / CONDENSED)
-        assert tree["chosen"].any()
+        chosen = tree[tree["chosen"]].sort_values("label")
+        assert chosen["size"].tolist() in sizes.values()
+        assert chosen["label"].tolist() == list(range(len(chosen)))
+        assert (tree.loc[~tree["chosen"], "label"] == -1).all()
+        assert (tree["end"] >= tree["birth"]).all()
         assert tree["size"].iloc[0] == N_ROWS
         with np.load(folder / REACHABILITY) as stored:
             assert sorted(stored["order"].tolist()) == list(range(N_ROWS))
+
+
+def test_draw_trees__draws_what_each_method_found(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(folder: Path, results: list[StudyResult], *_: Any) -> None:
+        draw_trees(tmp_path / "figures", results[0].spec, results[0].clusterings, True)
+
+    monkeypatch.setattr(run, "draw_figures", draw)
+    cluster = CLUSTER | {"tree": {"method": "ward", "n_clusters": 4}}
+    folder = site.finished(density_job(site, cluster=cluster))
+    names = ["core-distances-one-cos", "dbscan-map-one-db", "dendrogram-one-tree"]
+    names += ["condensed-one-hdb-s12", "reachability-one-hdb-s20"]
+    written = {file.stem for file in (tmp_path / "figures").glob("*.svg")}
+    assert set(names) <= written
+    labels = site.labels(folder)["hdb-s12"]
+    drawn = pd.read_csv(tmp_path / "figures" / "condensed-one-hdb-s12.csv")
+    named = drawn[drawn["label"] >= 0].sort_values("label")
+    assert named["rows"].tolist() == np.bincount(labels + 1)[1:].tolist()
 
 
 def test_run__one_pass_and_one_tree_serve_all_of_a_metric(site: Site) -> None:

@@ -236,14 +236,19 @@ def select(grown: Grown, params: dict[str, Any], folder: str) -> tuple[Any, dict
     found = Selected.of(linkage, params["min_cluster_size"], params["selection"])
     order, height = reachability(linkage)
     write_by(Path(folder) / REACHABILITY, lambda out: np.savez(out, order=order, height=height))
+    label = np.full(found.condensed.n_clusters, -1, np.int32)
+    cluster = found.condensed.row_clusters(found.chosen)
+    label[cluster[cluster >= 0]] = found.labels[cluster >= 0]
     pd.DataFrame(
         {
             "cluster": np.arange(found.condensed.n_clusters),
             "parent": found.condensed.parent,
             "birth": found.condensed.birth,
+            "end": found.condensed.ends(),
             "size": found.condensed.size,
             "stability": found.condensed.stability(),
             "chosen": found.chosen,
+            "label": label,
         }
     ).to_parquet(Path(folder) / CONDENSED, index=False)
     extra = {"probability": found.probabilities, "glosh": found.outlier_scores}

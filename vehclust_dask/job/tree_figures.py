@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from vehclust_dask.job.clustering import Clustered
-from vehclust_dask.job.density import DISTANCES, GRID, REACHABILITY
+from vehclust_dask.job.density import CONDENSED, DISTANCES, GRID, REACHABILITY
 from vehclust_dask.job.spec import StudySpec
 from vehclust_dask.job.trees import LINKAGE
 
@@ -19,7 +19,7 @@ TOP = 30
 def draw_trees(
     folder: Path, study: StudySpec, clusterings: list[Clustered], synthetic: bool
 ) -> None:
-    """Draw the top of every tree, what every DBSCAN gives, and HDBSCAN's valleys.
+    """Draw the top of every tree, what every DBSCAN gives, HDBSCAN's valleys and clusters.
 
     Parameters
     ----------
@@ -38,6 +38,7 @@ def draw_trees(
         if spec.method == "hdbscan":
             for one in parts:
                 _draw_valleys(folder, study.name, one, spec.metric, synthetic)
+                _draw_condensed(folder, study.name, one, spec.metric, synthetic)
 
 
 def _draw_top(folder: Path, study: StudySpec, one: Clustered, synthetic: bool) -> None:
@@ -76,8 +77,8 @@ def _draw_grid(folder: Path, study: str, one: Clustered, metric: str, synthetic:
 
 
 def _draw_valleys(folder: Path, study: str, one: Clustered, metric: str, synthetic: bool) -> None:
-    from vehclust_dask.report.density import Reachability
     from vehclust_dask.report.figure import write_figure
+    from vehclust_dask.report.reachability import Reachability
 
     with np.load(one.step.folder / REACHABILITY, allow_pickle=False) as stored:
         order, height = stored["order"], stored["height"]
@@ -85,3 +86,23 @@ def _draw_valleys(folder: Path, study: str, one: Clustered, metric: str, synthet
     title = f"{study} / {one.name}: reachability"
     display = Reachability(order, height, labels, metric, title, synthetic)
     write_figure(display, folder, f"reachability-{study}-{one.name}")
+
+
+def _draw_condensed(folder: Path, study: str, one: Clustered, metric: str, synthetic: bool) -> None:
+    from vehclust_dask.report.figure import write_figure
+    from vehclust_dask.report.icicles import CondensedTree
+
+    stored = pd.read_parquet(one.step.folder / CONDENSED)
+    if len(stored) < 2:
+        return
+    chosen = stored[stored["chosen"]].sort_values("label")["cluster"]
+    names = {"cluster": "child", "birth": "lambda_val", "end": "lambda_end", "size": "child_size"}
+    display = CondensedTree(
+        stored.iloc[1:].rename(columns=names),
+        chosen.tolist(),
+        n_samples=int(stored["size"].iloc[0]),
+        metric=metric,
+        title=f"{study} / {one.name}: clusters by density",
+        synthetic=synthetic,
+    )
+    write_figure(display, folder, f"condensed-{study}-{one.name}")

@@ -77,6 +77,13 @@ class Condensed(NamedTuple):
         np.add.at(out, self.parent[1:], born)
         return out
 
+    def ends(self) -> F64:
+        """Return the largest density at which a row or a part left each cluster itself."""
+        out = np.zeros(self.n_clusters)
+        np.maximum.at(out, self.row_parent, self.row_lambda)
+        np.maximum.at(out, self.parent[1:], self.birth[1:])
+        return out
+
     def leaves(self) -> Bools:
         """Return which clusters never come apart."""
         chosen = np.ones(self.n_clusters, np.bool_)
@@ -121,7 +128,7 @@ class Condensed(NamedTuple):
         cluster : ndarray of shape (n_rows,), int32
             From `row_clusters`.
         """
-        deepest = self._densest_entry()
+        deepest = self.ends()
         out = np.zeros(len(cluster))
         there = cluster >= 0
         most, own = deepest[cluster[there]], self.row_lambda[there]
@@ -130,16 +137,9 @@ class Condensed(NamedTuple):
         out[there] = np.where(np.isfinite(own) & (most > 0), depth, 1.0)
         return out
 
-    def _densest_entry(self) -> F64:
-        """Return the largest density at which a row or a part left each cluster itself."""
-        out = np.zeros(self.n_clusters)
-        np.maximum.at(out, self.row_parent, self.row_lambda)
-        np.maximum.at(out, self.parent[1:], self.birth[1:])
-        return out
-
     def outlier_scores(self) -> F64:
         """Return GLOSH for every row, 0 to 1: how far below the densest of its cluster it fell out."""
-        deepest = self._densest_entry()
+        deepest = self.ends()
         for c in range(self.n_clusters - 1, 0, -1):
             up = self.parent[c]
             deepest[up] = max(deepest[up], deepest[c])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -243,6 +243,7 @@ class Dendrogram:
         axes.set_ylim(bottom, high + 0.1 * (high - bottom) or 1.0)
         axes.grid(axis="x", visible=False)
         axes.tick_params(axis="x", length=0)
+        axes.yaxis.set_major_formatter(lambda height, _: f"{height:,.6g}")
         axes.set_ylabel(self.height)
         self._draw_cut(axes, leaves, cluster)
 
@@ -253,16 +254,25 @@ class Dendrogram:
         words = f"{self.n_clusters:,} cluster{'s' if self.n_clusters != 1 else ''}"
         axes.axhline(self.cut_height, color=palette.MARK, linewidth=1.2, linestyle=(0, (5, 3)))
         axes.annotate(
-            f"{words}: cut at {self.cut_height:.4g}",
+            f"{words}\ncut at {self.cut_height:,.4g}",
             (1, self.cut_height),
             xycoords=("axes fraction", "data"),
-            xytext=(-2, 3),
+            xytext=(5, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
             fontsize=9,
             color=palette.MARK,
-            bbox={"boxstyle": "square,pad=0.15", "fc": palette.PAPER, "ec": "none", "alpha": 0.85},
-            zorder=5,
+        )
+        axes.annotate(
+            "cluster",
+            (0, 0),
+            xycoords="axes fraction",
+            xytext=(-6, -5),
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize=9,
+            color=palette.MUTED,
         )
         numbers = [cluster[leaf] for leaf in leaves]
         for c in dict.fromkeys(numbers):
@@ -345,12 +355,6 @@ def _draw_sizes(axes: Axes, rows: list[int], colors: list[str]) -> None:
     )
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="x", visible=False)
-    axes.yaxis.set_major_locator(_few_whole_numbers())
-    axes.yaxis.set_major_formatter(lambda size, _: f"{size:,.0f}")
-    axes.set_ylabel("rows")
-
-
-def _few_whole_numbers() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=2, integer=True)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylabel("rows", rotation=0, ha="right", va="center")

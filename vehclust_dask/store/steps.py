@@ -28,7 +28,7 @@ ALGORITHM_VERSIONS = {
     "density": 1,
     "density-grid": 2,
     "dbscan": 1,
-    "hdbscan": 1,
+    "hdbscan": 2,
     "cut": 1,
     "scores": 2,
     "silhouette": 1,
