@@ -32,6 +32,7 @@ from benchmarks import (
     pca,
     quick_sweep,
     scores,
+    silhouette,
     sweep,
     ward,
     workers,
@@ -122,6 +123,7 @@ def test_peers__are_all_there_where_nothing_may_be_left_out() -> None:
         sweep,
         quick_sweep,
         scores,
+        silhouette,
         convert,
         compression,
         mixture,
@@ -211,6 +213,15 @@ def test_scores(few: Few) -> None:
     (found,) = scores.run(few("--rows", ROWS))
     check(found, scores.TABLES["scores"])
     assert found.columns[found.ours]["CH, relative difference"] < 1e-4
+
+
+def test_silhouette(few: Few, monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in silhouette.run(few("--rows", ROWS)):
+        check(found, silhouette.TABLES["silhouette"])
+        assert max(columns["largest error"] for columns in found.columns.values()) < 1e-5
+    monkeypatch.setattr(silhouette, "LARGE", ROWS - 1)
+    for found in silhouette.run(few("--rows", ROWS)):
+        check(found, silhouette.TABLES["large"])
 
 
 def test_convert(few: Few, capsys: pytest.CaptureFixture[str]) -> None:
