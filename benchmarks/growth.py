@@ -101,14 +101,14 @@ def measure_job(file: str, workdir: Path, workers: int, last_k: int, components:
     from vehclust_dask.job.watch import Watch
     from vehclust_dask.job.work import Work
     from vehclust_dask.kernels.warm import warm_kernels
-    from vehclust_dask.place import PlaceSpec, open_place
+    from vehclust_dask.place import LocalPlace, open_place
     from vehclust_dask.store.views import RowsView
 
     job = workdir / "job.yaml"
     job.write_text(JOB.format(file=file, n=components, k=last_k, passes=PASSES))
     spec = load_job(job, workdir=str(workdir))
     warm_kernels()
-    place = PlaceSpec(workers=workers, dashboard=None)
+    place = LocalPlace(workers=workers, dashboard=None)
     with open_place(place, workdir=workdir, per_task=spec.per_task_bytes) as opened_place:
         _warm_workers(opened_place.client)
         watch = Watch()  # Steps write what it measures; peaks are taken by `tree_peak`.

@@ -39,12 +39,12 @@ def measure_pass(file: str, workdir: Path, workers: int) -> dict[str, float]:
     """Return seconds and peak memory (MB, all processes) of one pass on a cluster of this machine."""
     from vehclust_dask.estimators import Neighbours
     from vehclust_dask.kernels.warm import warm_kernels, warm_tiles
-    from vehclust_dask.place import PlaceSpec, open_place
+    from vehclust_dask.place import LocalPlace, open_place
 
     warm_kernels()
     warm_tiles()
     blocks = FileBlocks.of(file)
-    place = PlaceSpec(workers=workers, dashboard=None)
+    place = LocalPlace(workers=workers, dashboard=None)
     with open_place(place, workdir=workdir, per_task=1 << 29) as opened_place:
         _warm_workers(opened_place.client, blocks)
         with tree_peak(os.getpid()) as peak:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,9 +326,10 @@ def test_disk__that_fills_up_is_one_sentence(site: Site, monkeypatch: pytest.Mon
 def test_memory__of_a_worker_too_small_exits_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vehclust_dask import place
+    from vehclust_dask.place import kinds
 
-    monkeypatch.setattr(place, "_local", lambda spec, workdir: _opened(300 * 2**20))
+    small = replace(kinds.KINDS["local"], open=lambda spec, workdir: _opened(300 * 2**20))
+    monkeypatch.setitem(kinds.KINDS, "local", small)
     site = Site(tmp_path)
     sentence(
         site.run(site.job(), "--quiet"), 4, "a worker has 314.6 MB", "67.1 MB", "raise memory_limit"

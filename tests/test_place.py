@@ -12,7 +12,9 @@ from vehclust_dask.budget import MIB
 from vehclust_dask.errors import UsageError, VehclustError
 from vehclust_dask.place import (
     WORKER_BASE_BYTES,
-    PlaceSpec,
+    AddressPlace,
+    LocalPlace,
+    Place,
     cache_bytes,
     check_address,
     free_port,
@@ -26,7 +28,7 @@ from vehclust_dask.place import (
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def place(**content: Any) -> PlaceSpec:
+def place(**content: Any) -> Place:
     return place_from(content, "place.yaml")
 
 
@@ -40,11 +42,11 @@ def test_load_place__reads_the_files_of_the_project(file: Path) -> None:
 def test_load_place__reads_what_a_file_says(tmp_path: Path) -> None:
     file = tmp_path / "place.yaml"
     file.write_text("kind: local\nworkers: 3\nmemory_limit: 1GiB\ndashboard: off\n")
-    assert load_place(file) == PlaceSpec(workers=3, memory_limit=1024 * MIB, dashboard=None)
+    assert load_place(file) == LocalPlace(workers=3, memory_limit=1024 * MIB, dashboard=None)
 
 
 def test_place__takes_auto_for_what_the_machine_decides() -> None:
-    assert place(workers="auto", memory_limit="auto") == PlaceSpec()
+    assert place(workers="auto", memory_limit="auto") == LocalPlace()
 
 
 @pytest.mark.parametrize(
@@ -124,11 +126,11 @@ def test_address__beyond_this_machine_needs_a_word(host: str) -> None:
 
 def test_address__with_tls_needs_all_its_files() -> None:
     files = {"tls_ca": "a", "tls_cert": "b", "tls_key": "c"}
-    check_address(PlaceSpec(kind="address", address="tls://10.0.0.5:8786", **files), "x")
+    check_address(AddressPlace(address="tls://10.0.0.5:8786", **files), "x")
     for name in files:
         with pytest.raises(UsageError, match="tls_ca, tls_cert and tls_key"):
             check_address(
-                PlaceSpec(kind="address", address="tls://10.0.0.5:8786", **files | {name: None}),
+                AddressPlace(address="tls://10.0.0.5:8786", **files | {name: None}),
                 "x",
             )
 
@@ -155,10 +157,10 @@ def test_free_port__ends_at_the_last_port(monkeypatch: pytest.MonkeyPatch) -> No
 def test_local_size__shares_the_machine() -> None:
     import psutil
 
-    workers, limit = local_size(PlaceSpec(workers=4))
+    workers, limit = local_size(LocalPlace(workers=4))
     assert workers == 4
     assert 0 < 4 * limit <= 0.8 * psutil.virtual_memory().total
-    assert local_size(PlaceSpec(workers=1, memory_limit=5)) == (1, 5)
+    assert local_size(LocalPlace(workers=1, memory_limit=5)) == (1, 5)
 
 
 @pytest.mark.parametrize("limit", [600 * MIB, 1024 * MIB, 8192 * MIB, 65536 * MIB])

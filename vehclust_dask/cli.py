@@ -316,10 +316,10 @@ def _asked(
     """Read job and place; a place file wins over a scheduler from the environment."""
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import load_job
-    from vehclust_dask.place import PlaceSpec, load_place, scheduler_place
+    from vehclust_dask.place import LocalPlace, Place, load_place, scheduler_place
     from vehclust_dask.store.folders import open_workdir
 
-    place = PlaceSpec()
+    place: Place = LocalPlace()
     if cluster:
         place = load_place(cluster)
     elif scheduler:

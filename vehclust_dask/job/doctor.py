@@ -38,13 +38,13 @@ def examine(workdir: str) -> Findings:
     import psutil
 
     from vehclust_dask.job.run import versions
-    from vehclust_dask.place import WORKER_BASE_BYTES, PlaceSpec, free_port, local_size
+    from vehclust_dask.place import WORKER_BASE_BYTES, LocalPlace, free_port, local_size
     from vehclust_dask.store.folders import open_workdir
 
     found = Findings()
     known = versions()
     found.note(True, ", ".join(f"{name} {version}" for name, version in known.items()))
-    workers, limit = local_size(PlaceSpec())
+    workers, limit = local_size(LocalPlace())
     memory = psutil.virtual_memory()
     found.note(
         limit > 2 * WORKER_BASE_BYTES,

@@ -51,7 +51,7 @@ from vehclust_dask.job.trees import grow_and_cut
 from vehclust_dask.job.watch import Measure, Watch
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.warm import warm_kernels, warm_mixtures, warm_silhouettes, warm_tiles
-from vehclust_dask.place import OpenPlace, PlaceSpec, open_place, tunnel_line
+from vehclust_dask.place import OpenPlace, Place, open_place, tunnel_line
 from vehclust_dask.store.folders import (
     canonical_json,
     digest_of,
@@ -87,7 +87,7 @@ class Asked:
     ----------
     job_file : Path
     workdir : Path
-    place : PlaceSpec
+    place : Place
     keep : bool
         Leave the Dask cluster open at the end until the person stops it.
     verify : bool
@@ -96,7 +96,7 @@ class Asked:
 
     job_file: Path
     workdir: Path
-    place: PlaceSpec
+    place: Place
     keep: bool = False
     verify: bool = False
 

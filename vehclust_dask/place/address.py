@@ -1,0 +1,139 @@
+"""A running scheduler as a place: plain on this machine, TLS beyond it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from vehclust_dask.errors import UsageError, VehclustError
+from vehclust_dask.place.keys import flag, key, text
+from vehclust_dask.place.opened import OpenPlace, check_versions
+
+#: How long a scheduler may take to answer.
+ANSWER_WITHIN = "15s"
+
+
+@dataclass(frozen=True)
+class AddressPlace:
+    """A running scheduler.
+
+    Attributes
+    ----------
+    address : str
+        Like tcp://127.0.0.1:8786.
+    tls_ca, tls_cert, tls_key : str or None
+        Files that a TLS scheduler asks for.
+    insecure : bool
+        Allow a scheduler beyond this machine without TLS.
+    """
+
+    kind: ClassVar[str] = "address"
+    address: str | None = key(text)
+    tls_ca: str | None = key(text)
+    tls_cert: str | None = key(text)
+    tls_key: str | None = key(text)
+    insecure: bool = key(flag, False)
+
+
+def scheduler_place(address: str) -> AddressPlace:
+    """Return the place of a scheduler given on the command line or by DASK_SCHEDULER_ADDRESS."""
+    place = AddressPlace(address=address)
+    check_address(place, f"scheduler {address}")
+    return place
+
+
+def check_address(place: AddressPlace, label: str) -> None:
+    """Refuse a scheduler beyond this machine that anyone could read and command.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not place.address:
+        raise UsageError(f"{label}: address is missing; write it like tcp://127.0.0.1:8786")
+    parts = urlsplit(place.address)
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or not _port_of(parts):
+        raise UsageError(
+            f"{label}: '{place.address}' is no address; write it like tls://10.0.0.5:8786"
+        )
+    if parts.scheme == "tcp" and not place.insecure and not _is_loopback(parts.hostname):
+        raise UsageError(
+            f"{label}: {place.address} is beyond this machine and not encrypted: whoever reaches it "
+            "runs code as you; use tls://, or say 'insecure: true' in the place file if the network "
+            "is closed"
+        )
+    if parts.scheme == "tls" and not (place.tls_ca and place.tls_cert and place.tls_key):
+        from dask import config
+
+        if not config.get("distributed.comm.tls.ca-file", None):
+            raise UsageError(
+                f"{label}: a tls:// scheduler needs tls_ca, tls_cert and tls_key in the place file "
+                "(or distributed.comm.tls in Dask's own configuration)"
+            )
+
+
+def _port_of(parts: Any) -> int | None:
+    try:
+        port: int | None = parts.port
+    except ValueError:
+        return None
+    return port
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def join_scheduler(place: AddressPlace, workdir: Path) -> Iterator[OpenPlace]:
+    """Join a scheduler; it is left as it was when the context ends."""
+    from distributed import Client
+
+    try:
+        client = Client(
+            place.address, security=_security(place), timeout=ANSWER_WITHIN, set_as_default=True
+        )
+    except (OSError, TimeoutError) as error:
+        raise VehclustError(
+            f"no scheduler answers at {place.address} ({type(error).__name__}); "
+            "start one with 'dask scheduler', or check address and certificates"
+        ) from None
+    try:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError:
+            raise VehclustError(
+                f"the scheduler at {place.address} has no workers after 60 s; "
+                f"start some with 'dask worker {place.address} --nthreads 1'"
+            ) from None
+        check_versions(client)
+        infos = client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [int(w["memory_limit"] or 0) for w in infos]
+        yield OpenPlace(client, None, client.dashboard_link, len(limits), min(limits))
+    finally:
+        client.close(timeout=5)
+
+
+def _security(place: AddressPlace) -> Any:
+    from distributed.security import Security
+
+    if not place.tls_ca:
+        return None
+    for name in ("tls_ca", "tls_cert", "tls_key"):
+        file = getattr(place, name)
+        if not file or not Path(file).is_file():
+            raise UsageError(f"{name}: the file {file} does not exist")
+    return Security(
+        tls_ca_file=place.tls_ca,
+        tls_client_cert=place.tls_cert,
+        tls_client_key=place.tls_key,
+        require_encryption=True,
+    )
