@@ -279,7 +279,7 @@ def test_scheduler__that_does_not_answer_is_one_sentence(
 
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    monkeypatch.setattr("vehclust_dask.place.ANSWER_WITHIN", "1s")
+    monkeypatch.setattr("vehclust_dask.place.address.ANSWER_WITHIN", "1s")
     site = Site(tmp_path)
     ended = site.run(site.job(), "--scheduler", f"tcp://127.0.0.1:{port}")
     sentence(ended, 1, f"no scheduler answers at tcp://127.0.0.1:{port}", "dask scheduler")
