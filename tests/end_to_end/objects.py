@@ -87,7 +87,7 @@ def serving(weed: str, folder: Path) -> Iterator[Server]:
         finally:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(3)
             process.kill()
             process.wait()
 

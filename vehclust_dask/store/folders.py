@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import Conflict, NotEnough, UsageError
 from vehclust_dask.store.leases import lease
-from vehclust_dask.store.storage import at, create, is_url, whole
+from vehclust_dask.store.storage import at, create, is_url, put, read, whole
 
 #: Suffix of a folder that is being written.
 PARTIAL = ".partial"
@@ -46,7 +46,7 @@ def write_text(file: Path, text: str) -> None:
 def write_bytes(file: Path, content: bytes) -> None:
     """Write a file that is seen whole or not at all."""
     if is_url(file):
-        file.write_bytes(content)
+        put(file, content)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}{PARTIAL}")
@@ -62,7 +62,7 @@ def write_by(file: Path, write: Callable[[BinaryIO], None]) -> None:
     if is_url(file):
         content = io.BytesIO()
         write(content)
-        file.write_bytes(content.getbuffer())
+        put(file, content.getbuffer())
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}{PARTIAL}")
@@ -87,7 +87,7 @@ def write_last(file: Path, value: Any) -> None:
 
 def read_json(file: Path) -> Any:
     """Read a JSON file."""
-    return json.loads(file.read_text(encoding="utf-8"))
+    return json.loads(read(file).decode("utf-8"))
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ def _take(file: Path, name: str, what: str) -> str:
 def _now(file: Path) -> float:
     """Return the store's own time, seconds."""
     probe = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    probe.write_bytes(b"now")
+    storage.put(probe, b"now")
     try:
         return storage.about(probe).mtime_ns / 1e9
     finally:
@@ -116,7 +116,7 @@ def _now(file: Path) -> float:
 
 def _holder(file: Path) -> dict[str, object]:
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(storage.read(file))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -56,7 +56,7 @@ class Matrix:
         """Return block ``i`` from storage and keep nothing: for rows that are passed by once."""
         span = self.grid.span(i)
         path = self.paths[span.part]
-        if not self.is_written(i):
+        if not self._is_known(i):
             # It would read as fill values without a word.
             raise BadInput(f"block {i} of {path} is missing; delete that folder and run again")
         try:
@@ -76,6 +76,7 @@ class Matrix:
             _write_chunk(self._chunk(span), np.ascontiguousarray(block, dtype=self.dtype))
         else:
             array[span.start : span.stop] = block
+            _note_written(str(self._chunk(span)))
 
     def write_rows(self, values: NDArray[Any]) -> None:
         """Write all blocks from values of shape (n_rows, n_features), in the matrix's type."""
@@ -86,6 +87,18 @@ class Matrix:
     def is_written(self, i: int) -> bool:
         """Say whether block ``i`` is on storage."""
         return self._chunk(self.grid.span(i)).exists()
+
+    def _is_known(self, i: int) -> bool:
+        """Say whether block ``i`` is on storage; an object store is asked once, blocks do not go."""
+        span = self.grid.span(i)
+        if not is_url(self.paths[span.part]):
+            return self.is_written(i)
+        if str(self._chunk(span)) in _WRITTEN:
+            return True
+        if self.is_written(i):
+            _note_written(str(self._chunk(span)))
+            return True
+        return False
 
     def _chunk(self, span: Span) -> Path:
         return at(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0"
@@ -125,6 +138,17 @@ class Matrix:
             record["dtype"],
             record["digest"],
         )
+
+
+#: Blocks of object stores that are known to be there, in this process.
+_WRITTEN: set[str] = set()
+_MOST_NOTED = 1 << 16
+
+
+def _note_written(chunk: str) -> None:
+    if len(_WRITTEN) >= _MOST_NOTED:
+        _WRITTEN.clear()
+    _WRITTEN.add(chunk)
 
 
 @functools.lru_cache(maxsize=64)

@@ -107,7 +107,22 @@ def stream(place: str | os.PathLike[str]) -> IO[bytes]:
 
 def whole(place: str | os.PathLike[str]) -> IO[bytes]:
     """Open a small file: one of an object store is fetched by one request."""
-    return io.BytesIO(at(str(place)).read_bytes()) if is_url(place) else open(place, "rb")
+    return io.BytesIO(read(place)) if is_url(place) else open(place, "rb")
+
+
+def read(place: str | os.PathLike[str]) -> bytes:
+    """Return a small file's bytes; one request for an object."""
+    if not is_url(place):
+        return Path(place).read_bytes()
+    fs, name = _store(place)
+    found: bytes = fs.cat_file(name)
+    return found
+
+
+def put(place: str | os.PathLike[str], content: bytes | memoryview) -> None:
+    """Write an object, which is seen whole or not at all; one request."""
+    fs, name = _store(place)
+    fs.pipe_file(name, bytes(content))
 
 
 @dataclass(frozen=True)
@@ -272,7 +287,7 @@ def create(file: Path, content: bytes) -> bool:
         # A store says "precondition failed"; a request that was made again may have met itself.
         if not file.exists():
             raise
-        return file.read_bytes() == content
+        return read(file) == content
     return True
 
 
@@ -288,7 +303,7 @@ def replace(file: Path, content: bytes, tag: str) -> str | None:
     try:
         fs.pipe_file(name, content, **({"IfMatch": tag} if tag else {}))
     except OSError:
-        if not file.exists() or file.read_bytes() != content:
+        if not file.exists() or read(file) != content:
             return None
     return tag_of(file)
 
