@@ -9,6 +9,7 @@ from vehclust_dask.place.opened import (
     cache_bytes,
     tunnel_line,
 )
+from vehclust_dask.place.slurm import SlurmPlace, show_slurm
 
 __all__ = [
     "KINDS",
@@ -17,6 +18,7 @@ __all__ = [
     "LocalPlace",
     "OpenPlace",
     "Place",
+    "SlurmPlace",
     "cache_bytes",
     "check_address",
     "free_port",
@@ -25,5 +27,6 @@ __all__ = [
     "open_place",
     "place_from",
     "scheduler_place",
+    "show_slurm",
     "tunnel_line",
 ]

@@ -61,7 +61,7 @@ def check_address(place: AddressPlace, label: str) -> None:
         raise UsageError(
             f"{label}: '{place.address}' is no address; write it like tls://10.0.0.5:8786"
         )
-    if parts.scheme == "tcp" and not place.insecure and not _is_loopback(parts.hostname):
+    if parts.scheme == "tcp" and not place.insecure and not is_loopback(parts.hostname):
         raise UsageError(
             f"{label}: {place.address} is beyond this machine and not encrypted: whoever reaches it "
             "runs code as you; use tls://, or say 'insecure: true' in the place file if the network "
@@ -85,7 +85,8 @@ def _port_of(parts: Any) -> int | None:
     return port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether an address is this machine's own, which no other machine reaches."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

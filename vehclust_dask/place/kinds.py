@@ -16,8 +16,9 @@ from vehclust_dask.place.address import AddressPlace, check_address, join_schedu
 from vehclust_dask.place.keys import AUTO, read_key
 from vehclust_dask.place.local import LocalPlace, start_local
 from vehclust_dask.place.opened import OpenPlace, prepare_workers, settings
+from vehclust_dask.place.slurm import SlurmPlace, check_slurm, start_slurm
 
-Place: TypeAlias = LocalPlace | AddressPlace
+Place: TypeAlias = LocalPlace | AddressPlace | SlurmPlace
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def _anything(place: Any, label: str) -> None:
 KINDS = {
     "local": Kind(LocalPlace, _anything, start_local),
     "address": Kind(AddressPlace, check_address, join_scheduler),
+    "slurm": Kind(SlurmPlace, check_slurm, start_slurm),
 }
 
 
