@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vehclust_dask import __version__
-from vehclust_dask.errors import VehclustError
+from vehclust_dask.errors import FULL, VehclustError
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import JobSpec
 
-#: What the system answers where a disk, or the share of it that is granted, is full.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 F = TypeVar("F", bound=Callable[..., Any])
 
 WORKDIR = click.option(
@@ -189,6 +186,22 @@ def run(
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
         click.echo("\n".join(run_lines(folder, asked.workdir)))
+
+
+@main.command()
+@click.argument("name", metavar="[RUN|JOB]", required=False)
+@WORKDIR
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(name: str | None, workdir: str, as_json: bool) -> None:
+    """Say where the jobs of a work folder stand, from any machine that sees it."""
+    from vehclust_dask.job.status import read_status, status_lines
+
+    records = read_status(Path(workdir), name)
+    if as_json:
+        click.echo(json.dumps(records[0] if name else records, indent=2))
+    else:
+        lines = [line for record in records for line in status_lines(record)]
+        click.echo("\n".join(lines or [f"no job has run in {workdir}"]))
 
 
 @main.group()

@@ -35,6 +35,7 @@ from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
 from vehclust_dask.job.silhouettes import find_silhouettes, with_cluster_means, with_silhouettes
 from vehclust_dask.job.spec import JobSpec, StudySpec
+from vehclust_dask.job.status import reporting
 from vehclust_dask.job.study import DENSITY
 from vehclust_dask.job.tables import (
     KEYS,
@@ -141,7 +142,11 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
         _warm(spec, asked)
-        with open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place:
+        with (
+            reporting(asked.workdir, spec.name, "convert", teller) as report,
+            open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place,
+        ):
+            report.opened(place)
             _greet(place, teller)
             with blocks.listening(teller.listen):
                 return convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
@@ -162,10 +167,12 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
     with (
         stopping_cleanly(),
         owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"),
+        reporting(asked.workdir, spec.name, "run", teller) as report,
     ):
         read_notes(_notes_file(spec, asked.workdir))
         found = _finished_run(spec, asked, teller)
         if found is not None:
+            report.note(run=found.name)
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
         _warm(spec, asked)
@@ -174,9 +181,11 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
             watch.measure() as whole,
             open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place,
         ):
+            report.opened(place)
             _greet(place, teller)
             with blocks.listening(teller.listen):
                 folder = _run(spec, asked, place, teller, watch, whole)
+            report.note(run=folder.name)
             if asked.keep:
                 _wait(place, teller)
         return folder

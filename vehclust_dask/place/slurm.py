@@ -241,9 +241,9 @@ def require_slurm() -> None:
         )
 
 
-def queue_states() -> dict[str, tuple[str, str]] | None:
-    """Return state and reason of this person's jobs by number; None where Slurm does not answer."""
-    words = ["squeue", "-h", "-u", getpass.getuser(), "-o", "%i|%T|%r"]
+def queue_states(user: str | None = None) -> dict[str, tuple[str, str]] | None:
+    """Return state and reason of a person's jobs by number; None where Slurm does not answer."""
+    words = ["squeue", "-h", "-u", user or getpass.getuser(), "-o", "%i|%T|%r"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
