@@ -189,6 +189,31 @@ def run(
 
 
 @main.command()
+@click.argument("job", type=click.Path(dir_okay=False, path_type=Path))
+@WORKDIR
+@click.option(
+    "--cluster",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Place file of kind slurm.",
+)
+def submit(job: Path, workdir: str, cluster: Path) -> None:
+    """Put the driver of JOB into Slurm's queue and return; print the number of its job there."""
+    from vehclust_dask.job.spec import load_job
+    from vehclust_dask.job.submit import submit_job
+    from vehclust_dask.place import load_place
+    from vehclust_dask.store.folders import open_workdir
+
+    place = load_place(cluster)
+    root = open_workdir(workdir)
+    spec = load_job(job, workdir=str(root))
+    number = submit_job(spec, job, cluster, place, root)
+    click.echo(f"submitted; watch it: vehclust status {spec.name} --workdir {root}", err=True)
+    click.echo(f"its output:         {root}/logs/{spec.name}-{number}.log", err=True)
+    click.echo(number)
+
+
+@main.command()
 @click.argument("name", metavar="[RUN|JOB]", required=False)
 @WORKDIR
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -188,7 +188,7 @@ def test_status__of_another_machine_goes_by_silence(tmp_path: Path) -> None:
     ("state", "queue", "shown"),
     [
         ("queued", {"7": ("PENDING", "Priority")}, "queued"),
-        ("queued", {"7": ("RUNNING", "None")}, "queued"),
+        ("queued", {"7": ("RUNNING", "None")}, "running"),
         ("queued", {"8": ("PENDING", "Priority")}, "lost"),
         ("queued", None, "queued"),
         ("running", {"7": ("RUNNING", "None")}, "running"),

@@ -114,6 +114,8 @@ def stopping_cleanly() -> Iterator[None]:
         return
 
     def stop(number: int, frame: object) -> None:
+        # Batch systems say it to every process of a job, and those say it to each other.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Stopped(signal.Signals(number).name)
 
     before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}

@@ -53,6 +53,31 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def first_record(job: str, state: str, **facts: Any) -> dict[str, Any]:
+    """Return the record of a job that begins, every key of it."""
+    later = ("host", "pid", "slurm_job", "run", "workers", "dashboard", "tunnel")
+    known = {
+        "schema": "vehclust-status",
+        "schema_version": 1,
+        "job": job,
+        "command": "run",
+        "state": state,
+        "user": getpass.getuser(),
+        "began": now(),
+        "heartbeat": now(),
+        "step": None,
+        "done": 0,
+        "total": 0,
+        "rate": None,
+        "seconds_left": None,
+        "words": None,
+        "ended": None,
+        "error": None,
+        "exit_code": None,
+    }
+    return dict.fromkeys(later) | known | facts
+
+
 class Report:
     """The record of a job under way; it is written now and then and at every change.
 
@@ -69,25 +94,14 @@ class Report:
         self._teller = teller
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._facts: dict[str, Any] = {
-            "schema": "vehclust-status",
-            "schema_version": 1,
-            "job": job,
-            "command": command,
-            "state": "running",
-            "host": socket.gethostname(),
-            "user": getpass.getuser(),
-            "pid": os.getpid(),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
-            "began": now(),
-            "run": None,
-            "workers": None,
-            "dashboard": None,
-            "tunnel": None,
-            "ended": None,
-            "error": None,
-            "exit_code": None,
-        }
+        self._facts = first_record(
+            job,
+            "running",
+            command=command,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            slurm_job=os.environ.get("SLURM_JOB_ID"),
+        )
         self._thread = threading.Thread(target=self._loop, name="status", daemon=True)
 
     def start(self) -> None:
@@ -210,7 +224,9 @@ def _bring_up_to_date(
     if waits is not None and waits[0] == "PENDING":
         record["state"] = "queued"
     elif record["state"] == "queued":
-        if queue is not None and waits is None and record["silent_seconds"] > SILENT:
+        if waits is not None:
+            record["state"] = "running"
+        elif queue is not None and record["silent_seconds"] > SILENT:
             record["state"] = "lost"
     elif record["state"] == "running" and _gone(record, queue is not None, waits is not None):
         record["state"] = "lost"

@@ -382,13 +382,13 @@ def _noting(kind: type[Any], refusals: list[str]) -> type[Any]:
             try:
                 await super().start()
             except (RuntimeError, OSError, ValueError) as error:
-                refusals.append(_said(str(error)))
+                refusals.append(said(str(error)))
                 raise
 
     return Job
 
 
-def _said(output: str) -> str:
+def said(output: str) -> str:
     """Return the last thing that sbatch said."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("sbatch:")]
