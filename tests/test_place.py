@@ -26,7 +26,7 @@ from vehclust_dask.place import (
     open_place,
     place_from,
     scheduler_place,
-    show_slurm,
+    show_place,
     tunnel_line,
 )
 from vehclust_dask.place.slurm import lifetime, private_folder, slurm_time
@@ -184,14 +184,14 @@ def test_tunnel_line__names_the_port_on_both_sides() -> None:
 
 
 def test_slurm__writes_nothing_into_a_home(tmp_path: Path) -> None:
-    script = "from vehclust_dask.place import SlurmPlace, show_slurm; show_slurm(SlurmPlace())"
+    script = "from vehclust_dask.place import SlurmPlace, show_place; show_place(SlurmPlace())"
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     assert not list(tmp_path.rglob("jobqueue.yaml"))
 
 
 def test_slurm__writes_the_job_that_it_will_submit() -> None:
-    script = show_slurm(
+    script = show_place(
         place(
             kind="slurm",
             workers_per_job=3,
@@ -246,7 +246,7 @@ def test_slurm__writes_the_job_that_it_will_submit() -> None:
 def test_slurm__is_encrypted_wherever_others_could_listen(
     keys: dict[str, Any], encrypted: bool
 ) -> None:
-    script = show_slurm(place(kind="slurm", python="/opt/python", **keys))
+    script = show_place(place(kind="slurm", python="/opt/python", **keys))
     assert ("--tls-key" in script) == encrypted
     assert ("tls://" in script) == encrypted
     assert ("tcp://" in script) != encrypted

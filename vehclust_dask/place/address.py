@@ -93,6 +93,24 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def show_address(place: AddressPlace) -> str:
+    """Return the commands that start the scheduler of a place and a worker of it."""
+    parts = urlsplit(str(place.address))
+    tls = ""
+    if parts.scheme == "tls":
+        # The files on the hosts are those of scheduler and worker, not the client's named here.
+        tls = " --tls-ca-file ca.pem --tls-cert {who}.pem --tls-key {who}.key"
+    scheduler = (
+        f"dask scheduler --host {parts.hostname} --port {parts.port} --protocol {parts.scheme}"
+        f"{tls.format(who='scheduler')} --dashboard-address 127.0.0.1:8787"
+    )
+    worker = (
+        f"dask worker {place.address}{tls.format(who='worker')} --nthreads 1 --memory-limit 2GiB "
+        "--dashboard-address 127.0.0.1:0"
+    )
+    return f"umask 077\n{scheduler}\n{worker}"
+
+
 @contextlib.contextmanager
 def join_scheduler(place: AddressPlace, workdir: Path) -> Iterator[OpenPlace]:
     """Join a scheduler; it is left as it was when the context ends."""
