@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vehclust_dask import __version__
-from vehclust_dask.errors import VehclustError
+from vehclust_dask.errors import FULL, VehclustError
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import JobSpec
 
-#: What the system answers where a disk, or the share of it that is granted, is full.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 #: The file of a demo that is written last.
 DEMO_RECORD = "demo.json"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -202,6 +199,48 @@ def run(
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
         click.echo("\n".join(run_lines(folder, asked.workdir)))
+
+
+@main.command()
+@click.argument("job", type=click.Path(dir_okay=False, path_type=Path))
+@WORKDIR
+@click.option(
+    "--cluster",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Place file of kind slurm.",
+)
+def submit(job: Path, workdir: str, cluster: Path) -> None:
+    """Put the driver of JOB into Slurm's queue and return; print the number of its job there."""
+    from vehclust_dask.job.spec import load_job
+    from vehclust_dask.job.submit import submit_job
+    from vehclust_dask.place import load_place
+    from vehclust_dask.store.folders import open_workdir
+
+    place = load_place(cluster)
+    root = open_workdir(workdir)
+    spec = load_job(job, workdir=str(root))
+    number = submit_job(spec, job, cluster, place, root)
+    click.echo(f"submitted; watch it: vehclust status {spec.name} --workdir {root}", err=True)
+    click.echo(f"its output:         {root}/logs/{spec.name}-{number}.log", err=True)
+    click.echo(number)
+
+
+@main.command()
+@click.argument("name", metavar="[RUN|JOB]", required=False)
+@WORKDIR
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(name: str | None, workdir: str, as_json: bool) -> None:
+    """Say where the jobs of a work folder stand, from any machine that sees it."""
+    from vehclust_dask.job.status import read_status, status_lines
+    from vehclust_dask.store.storage import at
+
+    records = read_status(at(workdir), name)
+    if as_json:
+        click.echo(json.dumps(records[0] if name else records, indent=2))
+    else:
+        lines = [line for record in records for line in status_lines(record)]
+        click.echo("\n".join(lines or [f"no job has run in {workdir}"]))
 
 
 @main.group()

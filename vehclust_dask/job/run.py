@@ -36,6 +36,7 @@ from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
 from vehclust_dask.job.silhouettes import find_silhouettes, with_cluster_means, with_silhouettes
 from vehclust_dask.job.spec import JobSpec, StudySpec
+from vehclust_dask.job.status import reporting
 from vehclust_dask.job.study import DENSITY
 from vehclust_dask.job.tables import (
     KEYS,
@@ -118,6 +119,8 @@ def stopping_cleanly() -> Iterator[None]:
         return
 
     def stop(number: int, frame: object) -> None:
+        # Batch systems say it to every process of a job, and those say it to each other.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Stopped(signal.Signals(number).name)
 
     before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -146,9 +149,11 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
         _warm(spec, asked)
-        with open_place(
-            asked.place, workdir=scratch_root(asked.workdir), per_task=spec.per_task_bytes
-        ) as place:
+        with (
+            reporting(asked.workdir, spec.name, "convert", teller) as report,
+            _opened(spec, asked) as place,
+        ):
+            report.opened(place)
             _greet(place, teller)
             with blocks.listening(teller.listen):
                 return convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
@@ -169,23 +174,25 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
     with (
         stopping_cleanly(),
         owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"),
+        reporting(asked.workdir, spec.name, "run", teller) as report,
     ):
         read_notes(_notes_file(spec, asked.workdir))
         found = _finished_run(spec, asked, teller)
         if found is not None:
+            report.note(run=found.name)
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
         _warm(spec, asked)
         with (
             Watch() as watch,
             watch.measure() as whole,
-            open_place(
-                asked.place, workdir=scratch_root(asked.workdir), per_task=spec.per_task_bytes
-            ) as place,
+            _opened(spec, asked) as place,
         ):
+            report.opened(place)
             _greet(place, teller)
             with blocks.listening(teller.listen):
                 folder = _run(spec, asked, place, teller, watch, whole)
+            report.note(run=folder.name)
             if asked.keep:
                 _wait(place, teller)
         return folder

@@ -1,7 +1,7 @@
 """Places: where a job is computed. A YAML file becomes a Dask cluster and a client."""
 
 from vehclust_dask.place.address import AddressPlace, check_address, scheduler_place
-from vehclust_dask.place.kinds import KINDS, Place, load_place, open_place, place_from
+from vehclust_dask.place.kinds import KINDS, Place, load_place, open_place, place_from, show_place
 from vehclust_dask.place.local import LocalPlace, free_port, local_size
 from vehclust_dask.place.opened import (
     WORKER_BASE_BYTES,
@@ -9,6 +9,7 @@ from vehclust_dask.place.opened import (
     cache_bytes,
     tunnel_line,
 )
+from vehclust_dask.place.slurm import SlurmPlace
 
 __all__ = [
     "KINDS",
@@ -17,6 +18,7 @@ __all__ = [
     "LocalPlace",
     "OpenPlace",
     "Place",
+    "SlurmPlace",
     "cache_bytes",
     "check_address",
     "free_port",
@@ -25,5 +27,6 @@ __all__ = [
     "open_place",
     "place_from",
     "scheduler_place",
+    "show_place",
     "tunnel_line",
 ]

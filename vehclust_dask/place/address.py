@@ -61,7 +61,7 @@ def check_address(place: AddressPlace, label: str) -> None:
         raise UsageError(
             f"{label}: '{place.address}' is no address; write it like tls://10.0.0.5:8786"
         )
-    if parts.scheme == "tcp" and not place.insecure and not _is_loopback(parts.hostname):
+    if parts.scheme == "tcp" and not place.insecure and not is_loopback(parts.hostname):
         raise UsageError(
             f"{label}: {place.address} is beyond this machine and not encrypted: whoever reaches it "
             "runs code as you; use tls://, or say 'insecure: true' in the place file if the network "
@@ -85,11 +85,30 @@ def _port_of(parts: Any) -> int | None:
     return port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether an address is this machine's own, which no other machine reaches."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def show_address(place: AddressPlace) -> str:
+    """Return the commands that start the scheduler of a place and a worker of it."""
+    parts = urlsplit(str(place.address))
+    tls = ""
+    if parts.scheme == "tls":
+        # The files on the hosts are those of scheduler and worker, not the client's named here.
+        tls = " --tls-ca-file ca.pem --tls-cert {who}.pem --tls-key {who}.key"
+    scheduler = (
+        f"dask scheduler --host {parts.hostname} --port {parts.port} --protocol {parts.scheme}"
+        f"{tls.format(who='scheduler')} --dashboard-address 127.0.0.1:8787"
+    )
+    worker = (
+        f"dask worker {place.address}{tls.format(who='worker')} --nthreads 1 --memory-limit 2GiB "
+        "--dashboard-address 127.0.0.1:0"
+    )
+    return f"umask 077\n{scheduler}\n{worker}"
 
 
 @contextlib.contextmanager

@@ -12,12 +12,23 @@ from typing import Any, TypeAlias
 import yaml
 
 from vehclust_dask.errors import UsageError, nearest
-from vehclust_dask.place.address import AddressPlace, check_address, join_scheduler
+from vehclust_dask.place.address import (
+    AddressPlace,
+    check_address,
+    join_scheduler,
+    show_address,
+)
 from vehclust_dask.place.keys import AUTO, read_key
-from vehclust_dask.place.local import LocalPlace, start_local
+from vehclust_dask.place.local import LocalPlace, show_local, start_local
 from vehclust_dask.place.opened import OpenPlace, prepare_workers, settings
+from vehclust_dask.place.slurm import SlurmPlace, check_slurm, show_slurm, start_slurm
 
-Place: TypeAlias = LocalPlace | AddressPlace
+Place: TypeAlias = LocalPlace | AddressPlace | SlurmPlace
+
+
+def _unshown(place: Any) -> str:
+    """Say that a kind has nothing to show."""
+    return f"kind: {place.kind}"
 
 
 @dataclass(frozen=True)
@@ -32,11 +43,19 @@ class Kind:
         Given a place and what to call its file: refuse what cannot be or must not be.
     open : callable
         Given a place and the work folder: start or join the Dask cluster, give an OpenPlace.
+    show : callable
+        Given a place: return what would be submitted, started or typed, without doing it.
     """
 
     read: type[Any]
     check: Callable[[Any, str], None]
     open: Callable[[Any, Path], AbstractContextManager[OpenPlace]]
+    show: Callable[[Any], str] = _unshown
+
+
+def show_place(place: Place) -> str:
+    """Return what opening a place would submit, start or type: a manifest, a script, commands."""
+    return KINDS[place.kind].show(place)
 
 
 def _anything(place: Any, label: str) -> None:
@@ -44,8 +63,9 @@ def _anything(place: Any, label: str) -> None:
 
 
 KINDS = {
-    "local": Kind(LocalPlace, _anything, start_local),
-    "address": Kind(AddressPlace, check_address, join_scheduler),
+    "local": Kind(LocalPlace, _anything, start_local, show_local),
+    "address": Kind(AddressPlace, check_address, join_scheduler, show_address),
+    "slurm": Kind(SlurmPlace, check_slurm, start_slurm, show_slurm),
 }
 
 

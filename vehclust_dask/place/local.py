@@ -12,6 +12,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import ClassVar
 
+from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import VehclustError
 from vehclust_dask.place.keys import LAST_PORT, count, key, port, size, text
 from vehclust_dask.place.opened import OpenPlace, close_quietly
@@ -68,6 +69,15 @@ def free_port(wanted: int) -> int:
                 continue
             return number
     raise VehclustError(f"no port is free from {wanted} on; give another, or set dashboard: off")
+
+
+def show_local(place: LocalPlace) -> str:
+    """Return what a local place starts."""
+    workers, limit = local_size(place)
+    shown = (
+        "no dashboard" if place.dashboard is None else f"a dashboard from port {place.dashboard} on"
+    )
+    return f"{workers} workers of {show_bytes(limit)} each on this machine, on loopback; {shown}"
 
 
 @contextlib.contextmanager

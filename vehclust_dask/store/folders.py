@@ -224,7 +224,9 @@ def _probe(folder: Path) -> None:
 def scratch_root(workdir: Path) -> Path:
     """Return where this machine may keep what does not belong to the work: files of workers, say."""
     if is_url(workdir):
-        return Path(tempfile.gettempdir()) / f"vehclust-{os.getuid()}"
+        folder = Path(tempfile.gettempdir()) / f"vehclust-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
     return workdir
 
 
