@@ -234,7 +234,9 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
 def _greet(place: OpenPlace, teller: Teller) -> None:
     if place.dashboard:
         teller.say(f"dashboard  {place.dashboard}")
-        teller.say(f"           from another machine: {tunnel_line(place.dashboard)}")
+        teller.say(
+            f"           from another machine: {tunnel_line(place.dashboard, place.gateway)}"
+        )
     limit = show_bytes(place.memory_limit) if place.memory_limit else "no limit"
     teller.say(f"workers    {place.n_workers}, {limit} each")
 
