@@ -255,7 +255,9 @@ def _opened(spec: JobSpec, asked: Asked) -> AbstractContextManager[OpenPlace]:
 def _greet(place: OpenPlace, teller: Teller) -> None:
     if place.dashboard:
         teller.say(f"dashboard  {place.dashboard}")
-        teller.say(f"           from another machine: {tunnel_line(place.dashboard)}")
+        teller.say(
+            f"           from another machine: {tunnel_line(place.dashboard, place.gateway)}"
+        )
     limit = show_bytes(place.memory_limit) if place.memory_limit else "no limit"
     teller.say(f"workers    {place.n_workers}, {limit} each")
 

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from vehclust_dask.errors import UsageError, VehclustError
+from vehclust_dask.place.code import bring_code, code
 from vehclust_dask.place.keys import flag, key, text
-from vehclust_dask.place.opened import OpenPlace, check_versions
+from vehclust_dask.place.opened import OpenPlace
 
 #: How long a scheduler may take to answer.
 ANSWER_WITHIN = "15s"
@@ -30,6 +31,8 @@ class AddressPlace:
         Files that a TLS scheduler asks for.
     insecure : bool
         Allow a scheduler beyond this machine without TLS.
+    code : str
+        ``installed`` on the workers, or ``upload``: sent from here.
     """
 
     kind: ClassVar[str] = "address"
@@ -38,6 +41,7 @@ class AddressPlace:
     tls_cert: str | None = key(text)
     tls_key: str | None = key(text)
     insecure: bool = key(flag, False)
+    code: str = key(code, "installed")
 
 
 def scheduler_place(address: str) -> AddressPlace:
@@ -133,7 +137,7 @@ def join_scheduler(place: AddressPlace, workdir: Path) -> Iterator[OpenPlace]:
                 f"the scheduler at {place.address} has no workers after 60 s; "
                 f"start some with 'dask worker {place.address} --nthreads 1'"
             ) from None
-        check_versions(client)
+        bring_code(client, place.code)
         infos = client.scheduler_info(n_workers=-1)["workers"].values()
         limits = [int(w["memory_limit"] or 0) for w in infos]
         yield OpenPlace(client, None, client.dashboard_link, len(limits), min(limits))
