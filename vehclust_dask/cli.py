@@ -243,6 +243,34 @@ def status(name: str | None, workdir: str, as_json: bool) -> None:
         click.echo("\n".join(lines or [f"no job has run in {workdir}"]))
 
 
+@main.command()
+@click.argument("name", metavar="RUN")
+@WORKDIR
+@click.option("--out", help="Folder or URL to write; default: the folder of the run.")
+@click.option("--language", type=click.Choice(["en", "ru"]), default="en", show_default=True)
+@click.option("--zip", "zipped", is_flag=True, help="Also write it as one zip, for sending.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def report(
+    name: str, workdir: str, out: str | None, language: str, zipped: bool, as_json: bool
+) -> None:
+    """Write the report of the run RUN: pages that open by a double click, without a network."""
+    from vehclust_dask.job.report import report_run, reported_record, zip_report
+    from vehclust_dask.store.storage import at
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    found = report_run(at(workdir), name, out=at(out) if out else None, language=language, say=say)
+    say(
+        f"{found.written.n_files} files, {found.written.n_bytes / 1e6:.1f} MB, {found.seconds:.1f} s"
+    )
+    packed = zip_report(found) if zipped else None
+    if as_json:
+        click.echo(json.dumps(reported_record(found, packed), indent=2))
+    else:
+        click.echo(packed or found.page)
+
+
 @main.group()
 def runs() -> None:
     """Look at finished runs."""
