@@ -12,7 +12,6 @@ import pytest
 
 from tests.end_to_end.conftest import digests, run_cli
 from tests.places.conftest import free_port, listening, until
-from vehclust_dask.place.code import pack_code
 
 pytestmark = pytest.mark.cluster
 LISTEN = ("--host", "127.0.0.1", "--no-dashboard")
