@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from vehclust_dask.place import (
     free_port,
     load_place,
     local_size,
+    open_place,
     place_from,
     scheduler_place,
     show_place,
     tunnel_line,
 )
+from vehclust_dask.place.slurm import lifetime, private_folder, slurm_time
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -221,3 +226,126 @@ def test_address__shows_commands_for_its_hosts() -> None:
 def test_tunnel_line__goes_by_the_machine_that_shows_the_dashboard() -> None:
     line = tunnel_line("http://127.0.0.1:8787/status", "me@node1")
     assert line == "ssh -L 8787:127.0.0.1:8787 me@node1"
+
+
+def test_slurm__writes_nothing_into_a_home(tmp_path: Path) -> None:
+    script = "from vehclust_dask.place import SlurmPlace, show_place; show_place(SlurmPlace())"
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    assert not list(tmp_path.rglob("jobqueue.yaml"))
+
+
+def test_slurm__writes_the_job_that_it_will_submit() -> None:
+    script = show_place(
+        place(
+            kind="slurm",
+            workers_per_job=3,
+            memory_limit="1GiB",
+            walltime="2-01:00:00",
+            partition="long",
+            account="me",
+            extra_directives=["--qos=high"],
+            job_script_prologue=["module load python"],
+            python="/opt/python",
+            interface="lo",
+            local_directory="/scratch",
+        )
+    )
+    for line in (
+        "#SBATCH -p long",
+        "#SBATCH -A me",
+        "#SBATCH --cpus-per-task=3",
+        "#SBATCH --mem=3328M",
+        "#SBATCH -t 2-01:00:00",
+        "#SBATCH --qos=high",
+        "#SBATCH --no-requeue",
+        '#SBATCH -o "WORKDIR/logs/worker-%j.log"',
+        "module load python",
+        "export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False",
+        "export MALLOC_TRIM_THRESHOLD_=134217728",
+    ):
+        assert line in script.splitlines()
+    (worker,) = [line for line in script.splitlines() if "dask_worker" in line]
+    for words in (
+        "/opt/python -m distributed.cli.dask_worker tls://",
+        "--nthreads 1 --memory-limit 1.00GiB --nworkers 3",
+        "--lifetime 175800s --lifetime-stagger 300s",
+        "--local-directory /scratch",
+        "--interface lo",
+        "--tls-key WORKDIR/.private/",
+    ):
+        assert words in worker
+
+
+@pytest.mark.parametrize(
+    ("keys", "encrypted"),
+    [
+        ({}, True),
+        ({"host": "10.0.0.5"}, True),
+        ({"interface": "ib0"}, True),
+        ({"insecure": True}, False),
+        ({"host": "127.0.0.1"}, False),
+        ({"host": "localhost"}, False),
+    ],
+)
+def test_slurm__is_encrypted_wherever_others_could_listen(
+    keys: dict[str, Any], encrypted: bool
+) -> None:
+    script = show_place(place(kind="slurm", python="/opt/python", **keys))
+    assert ("--tls-key" in script) == encrypted
+    assert ("tls://" in script) == encrypted
+    assert ("tcp://" in script) != encrypted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "margin"), [(60, 6), (600, 60), (3600, 360), (6000, 600), (86400, 600)]
+)
+def test_lifetime__ends_before_the_walltime(seconds: int, margin: int) -> None:
+    lives, stagger = lifetime(seconds)
+    assert lives == seconds - margin
+    assert 0 < stagger < margin
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"), [("00:00:30", 30), ("01:30:00", 5400), ("2-03:00:01", 183601)]
+)
+def test_duration__is_read_and_written_as_slurm_does(words: str, seconds: int) -> None:
+    assert place(kind="slurm", walltime=words).walltime == seconds
+    assert slurm_time(seconds) in (words, f"0-{words}")
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"walltime": 3600}, 'walltime: 3600: .*write it like "01:30:00"'),
+        ({"walltime": "1h"}, "walltime: '1h'"),
+        ({"walltime": "00:00:00"}, "above zero"),
+        ({"host": "a", "interface": "b"}, "leave one out"),
+        ({"python": "/my env/python"}, "python: '/my env/python' holds a character"),
+        ({"job_script_prologue": ["a\nb"]}, "one line per entry"),
+        ({"extra_directives": "--qos=x"}, "a list of words"),
+        ({"queue": "long"}, "unknown key 'queue'"),
+    ],
+)
+def test_slurm__refuses_in_one_sentence(keys: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        place(kind="slurm", **keys)
+
+
+def test_slurm__says_where_it_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    opening = open_place(place(kind="slurm"), workdir=tmp_path, per_task=1)
+    with pytest.raises(UsageError, match=r"sbatch, squeue, scancel is not .* login node"), opening:
+        pass
+
+
+def test_private_folder__is_private_and_goes_with_what_the_killed_left(tmp_path: Path) -> None:
+    left = tmp_path / ".private" / f"{socket.gethostname()}-999999999-x"
+    other = tmp_path / ".private" / "elsewhere-999999999-x"
+    left.mkdir(parents=True)
+    other.mkdir()
+    with private_folder(tmp_path) as folder:
+        assert {f.stat().st_mode & 0o777 for f in (folder, folder.parent)} == {0o700}
+        assert not left.exists()
+        assert other.exists()
+    assert not folder.exists()

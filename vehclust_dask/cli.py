@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -14,14 +13,14 @@ import click
 
 from vehclust_dask import __version__
 from vehclust_dask.cli_cluster import cluster as cluster_commands
-from vehclust_dask.errors import VehclustError
+from vehclust_dask.errors import FULL, VehclustError
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import JobSpec
 
-#: What the system answers where a disk, or the share of it that is granted, is full.
-FULL = (errno.ENOSPC, errno.EDQUOT)
+#: The file of a demo that is written last.
+DEMO_RECORD = "demo.json"
 F = TypeVar("F", bound=Callable[..., Any])
 
 WORKDIR = click.option(
@@ -29,7 +28,7 @@ WORKDIR = click.option(
     envvar="WORKDIR",
     default="work",
     show_default=True,
-    help="Folder for data sets, steps and runs; every worker must see it.",
+    help="Folder or URL (s3://bucket/folder) for data sets, steps and runs; every worker must see it.",
 )
 
 
@@ -117,19 +116,30 @@ def init(folder: Path, out: Path | None, name: str | None, force: bool) -> None:
 @main.command()
 @click.option("--rows", default=5000, show_default=True, help="Number of photos.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, help="Folder or URL to write.")
+@click.option("--once", is_flag=True, help="Leave what is there already.")
 @click.option("--photos/--no-photos", default=True, show_default=True)
 @click.option("--set", "sets", multiple=True, help="Only this descriptor set; may be repeated.")
-def demo(rows: int, seed: int, out: Path, photos: bool, sets: tuple[str, ...]) -> None:
+def demo(rows: int, seed: int, out: str, once: bool, photos: bool, sets: tuple[str, ...]) -> None:
     """Write demo data: a synthetic twin of the case, with drawn vehicles and the truth about them."""
     from vehclust_dask.demo import write_demo
+    from vehclust_dask.store import storage
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = write_demo(out, rows=rows, seed=seed, photos=photos, sets=sets or None)
+    place = storage.at(out)
+    if once and (place / DEMO_RECORD).exists():
+        click.echo(f"{out} is there already", err=True)
+        click.echo(out)
+        return
+    with storage.scratch_beside(place) as scratch:
+        target = scratch / "demo" if storage.is_url(place) else place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = write_demo(target, rows=rows, seed=seed, photos=photos, sets=sets or None)
+        if storage.is_url(place):
+            storage.upload(target, place, DEMO_RECORD)
     click.echo(
-        f"{made.rows:,} photos of {made.n_vehicles:,} vehicles in {made.out} (synthetic)", err=True
+        f"{made.rows:,} photos of {made.n_vehicles:,} vehicles in {out} (synthetic)", err=True
     )
-    click.echo(made.out)
+    click.echo(out)
 
 
 @main.command()
@@ -198,6 +208,48 @@ def run(
         click.echo("\n".join(run_lines(folder, asked.workdir)))
 
 
+@main.command()
+@click.argument("job", type=click.Path(dir_okay=False, path_type=Path))
+@WORKDIR
+@click.option(
+    "--cluster",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Place file of kind slurm.",
+)
+def submit(job: Path, workdir: str, cluster: Path) -> None:
+    """Put the driver of JOB into Slurm's queue and return; print the number of its job there."""
+    from vehclust_dask.job.spec import load_job
+    from vehclust_dask.job.submit import submit_job
+    from vehclust_dask.place import load_place
+    from vehclust_dask.store.folders import open_workdir
+
+    place = load_place(cluster)
+    root = open_workdir(workdir)
+    spec = load_job(job, workdir=str(root))
+    number = submit_job(spec, job, cluster, place, root)
+    click.echo(f"submitted; watch it: vehclust status {spec.name} --workdir {root}", err=True)
+    click.echo(f"its output:         {root}/logs/{spec.name}-{number}.log", err=True)
+    click.echo(number)
+
+
+@main.command()
+@click.argument("name", metavar="[RUN|JOB]", required=False)
+@WORKDIR
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(name: str | None, workdir: str, as_json: bool) -> None:
+    """Say where the jobs of a work folder stand, from any machine that sees it."""
+    from vehclust_dask.job.status import read_status, status_lines
+    from vehclust_dask.store.storage import at
+
+    records = read_status(at(workdir), name)
+    if as_json:
+        click.echo(json.dumps(records[0] if name else records, indent=2))
+    else:
+        lines = [line for record in records for line in status_lines(record)]
+        click.echo("\n".join(lines or [f"no job has run in {workdir}"]))
+
+
 @main.group()
 def runs() -> None:
     """Look at finished runs."""
@@ -210,8 +262,9 @@ def runs_list(workdir: str, as_json: bool) -> None:
     """List the finished runs."""
     from vehclust_dask.job.run import list_runs
     from vehclust_dask.job.show import list_lines, run_record
+    from vehclust_dask.store.storage import at
 
-    folders = list_runs(Path(workdir))
+    folders = list_runs(at(workdir))
     if as_json:
         click.echo(json.dumps([run_record(folder) for folder in folders], indent=2))
     else:
@@ -226,12 +279,13 @@ def runs_show(name: str, workdir: str, as_json: bool) -> None:
     """Show the run NAME (or the only one whose name begins so): scores, files, provenance."""
     from vehclust_dask.job.run import read_run
     from vehclust_dask.job.show import run_lines, run_record
+    from vehclust_dask.store.storage import at
 
-    folder, _ = read_run(Path(workdir), name)
+    folder, _ = read_run(at(workdir), name)
     if as_json:
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
-        click.echo("\n".join(run_lines(folder, Path(workdir))))
+        click.echo("\n".join(run_lines(folder, at(workdir))))
 
 
 @main.command()
@@ -256,10 +310,9 @@ def similar(
     """List the photos nearest to the photo PATH, from the lists of the run RUN."""
     from vehclust_dask.job.show import similar_lines, similar_record
     from vehclust_dask.job.similar import similar_rows
+    from vehclust_dask.store.storage import at
 
-    found = similar_rows(
-        Path(workdir), name, path=path, row=row, study=study, metric=metric, n=count
-    )
+    found = similar_rows(at(workdir), name, path=path, row=row, study=study, metric=metric, n=count)
     if as_json:
         click.echo(json.dumps(similar_record(found), indent=2))
     else:
@@ -293,8 +346,9 @@ def export_csv(
 ) -> None:
     """Write path,cluster files of the run NAME, named like osnet_KMeans_k30.csv."""
     from vehclust_dask.job.show import export_clusterings
+    from vehclust_dask.store.storage import at
 
-    for file in export_clusterings(Path(workdir), name, study, clustering, n_clusters, out):
+    for file in export_clusterings(at(workdir), name, study, clustering, n_clusters, out):
         click.echo(file)
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+#: What the system answers where a disk, or the share of it that is granted, is full.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class VehclustError(Exception):

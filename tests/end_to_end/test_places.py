@@ -32,7 +32,7 @@ def test_local_place__shows_the_dashboard_at_the_next_free_port(reference: Refer
 
 def test_local_place__leaves_nothing_in_the_work_folder_but_results(reference: Reference) -> None:
     assert {f.name for f in reference.workdir.iterdir()} == {
-        "dask", "datasets", "locks", "notes", "runs", "steps",
+        "dask", "datasets", "locks", "notes", "runs", "status", "steps",
     }  # fmt: skip
     assert not [f for f in (reference.workdir / "dask").rglob("*") if f.suffix not in (".lock", "")]
 

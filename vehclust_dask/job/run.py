@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -35,6 +36,7 @@ from vehclust_dask.job.reduction import reduce_study
 from vehclust_dask.job.scoring import Known, cluster_sizes, judge_rows, score_rows
 from vehclust_dask.job.silhouettes import find_silhouettes, with_cluster_means, with_silhouettes
 from vehclust_dask.job.spec import JobSpec, StudySpec
+from vehclust_dask.job.status import reporting
 from vehclust_dask.job.study import DENSITY
 from vehclust_dask.job.tables import (
     KEYS,
@@ -56,11 +58,15 @@ from vehclust_dask.store.folders import (
     canonical_json,
     digest_of,
     owner_lock,
+    partial_of,
     read_json,
+    read_table,
+    scratch_root,
     write_json,
     write_text,
 )
 from vehclust_dask.store.samples import paths_digest
+from vehclust_dask.store.storage import is_url, scratch_beside, upload
 from vehclust_dask.store.views import RowsView
 
 #: Packages whose version may decide a result or a failure.
@@ -113,6 +119,8 @@ def stopping_cleanly() -> Iterator[None]:
         return
 
     def stop(number: int, frame: object) -> None:
+        # Batch systems say it to every process of a job, and those say it to each other.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Stopped(signal.Signals(number).name)
 
     before = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -141,7 +149,11 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
         _warm(spec, asked)
-        with open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place:
+        with (
+            reporting(asked.workdir, spec.name, "convert", teller) as report,
+            _opened(spec, asked) as place,
+        ):
+            report.opened(place)
             _greet(place, teller)
             with blocks.listening(teller.listen):
                 return convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
@@ -162,21 +174,25 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
     with (
         stopping_cleanly(),
         owner_lock(asked.workdir / "locks" / f"job-{spec.name}", f"job {spec.name}"),
+        reporting(asked.workdir, spec.name, "run", teller) as report,
     ):
         read_notes(_notes_file(spec, asked.workdir))
         found = _finished_run(spec, asked, teller)
         if found is not None:
+            report.note(run=found.name)
             return found
         plan_job(spec, asked.workdir).check(asked.workdir)
         _warm(spec, asked)
         with (
             Watch() as watch,
             watch.measure() as whole,
-            open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place,
+            _opened(spec, asked) as place,
         ):
+            report.opened(place)
             _greet(place, teller)
             with blocks.listening(teller.listen):
                 folder = _run(spec, asked, place, teller, watch, whole)
+            report.note(run=folder.name)
             if asked.keep:
                 _wait(place, teller)
         return folder
@@ -194,7 +210,7 @@ def _finished_run(spec: JobSpec, asked: Asked, teller: Teller) -> Path | None:
         return None
     scores = folder / "tables" / "scores.parquet"
     if scores.exists():
-        table = pd.read_parquet(scores)
+        table = read_table(scores)
         _with_notes(table, spec, asked.workdir, folder)
     teller.say(f"{folder.name} is finished already; change the job to compute something else")
     return folder
@@ -231,6 +247,11 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
         warm_tiles()
 
 
+def _opened(spec: JobSpec, asked: Asked) -> AbstractContextManager[OpenPlace]:
+    scratch = scratch_root(asked.workdir)
+    return open_place(asked.place, workdir=scratch, per_task=spec.per_task_bytes)
+
+
 def _greet(place: OpenPlace, teller: Teller) -> None:
     if place.dashboard:
         teller.say(f"dashboard  {place.dashboard}")
@@ -255,10 +276,8 @@ def _run(
     with owner_lock(_dataset_lock(spec, asked), f"data set {spec.data.dataset}"):
         dataset = convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
     folder = run_folder(spec, dataset, asked.workdir)
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
     work = Work(asked.workdir, spec.seed, teller.say, watch)
-    with _performance_report(place, partial / "performance.html"):
+    with _prepared(folder) as partial, _performance_report(place, partial / "performance.html"):
         known = Known.of(dataset.samples, dataset.dropped)
         results = [_study(study, spec, dataset, known, work) for study in spec.studies]
         scores = _tables(partial, results, dataset, work)
@@ -266,10 +285,9 @@ def _run(
             scores = _with_notes(scores, spec, asked.workdir, partial)
         if results:
             draw_figures(partial / "figures", results, scores, dataset, spec.report, teller.say)
-    write_text(partial / "job.yaml", asked.job_file.read_text(encoding="utf-8"))
-    manifest = _manifest(spec, asked, place, dataset, results, began, whole)
-    write_json(partial / MANIFEST, manifest)
-    _publish_run(partial, folder)
+        write_text(partial / "job.yaml", asked.job_file.read_text(encoding="utf-8"))
+        manifest = _manifest(spec, asked, place, dataset, results, began, whole)
+        write_json(partial / MANIFEST, manifest)
     return folder
 
 
@@ -392,7 +410,20 @@ def _performance_report(place: OpenPlace, file: Path) -> Iterator[None]:
         yield
 
 
-def _publish_run(partial: Path, folder: Path) -> None:
+@contextlib.contextmanager
+def _prepared(folder: Path) -> Iterator[Path]:
+    """Give a folder of this machine to write a run into; it becomes visible whole, or not at all.
+
+    The folder of an object store is written from it object by object, its manifest last.
+    """
+    if is_url(folder):
+        with scratch_beside(folder) as scratch:
+            yield scratch
+            upload(scratch, folder, MANIFEST)
+        return
+    partial = partial_of(folder, hidden=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    yield partial
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)

@@ -28,6 +28,7 @@ class Teller:
         self._bar: Any = None
         self._task: Any = None
         self._name = ""
+        self._heard: Progress | None = None
         self._began = 0.0
         self._last = 0.0
 
@@ -60,8 +61,6 @@ class Teller:
 
     def listen(self, progress: Progress) -> None:
         """Take note of a task that is done."""
-        if self._quiet:
-            return
         now = time.monotonic()
         if progress.name != self._name:
             self._name, self._began = progress.name, now
@@ -70,6 +69,9 @@ class Teller:
                 if self._task is not None:
                     self._bar.remove_task(self._task)
                 self._task = self._bar.add_task(progress.name, total=progress.total, rate="")
+        self._heard = progress
+        if self._quiet:
+            return
         if progress.text:
             self._words(progress.text, now)
             return
@@ -84,6 +86,24 @@ class Teller:
                 left = (progress.total - progress.done) / max(rate, 1e-9)
                 line += f", {rate:.1f} a second, {left:.0f} s left"
             self.say(line)
+
+    def standing(self) -> dict[str, Any]:
+        """Return how far the step at hand is: tasks, tasks a second, seconds left, words of its own."""
+        heard, began = self._heard, self._began
+        if heard is None:
+            heard = Progress("", 0, 0)
+        took = time.monotonic() - began
+        under_way = 0 < heard.done < heard.total and took > 1.0
+        rate = heard.done / took if under_way else None
+        left = (heard.total - heard.done) / rate if rate else None
+        return {
+            "step": heard.name or None,
+            "done": heard.done,
+            "total": heard.total,
+            "rate": rate and round(rate, 3),
+            "seconds_left": left if left is None else round(left, 1),
+            "words": heard.text or None,
+        }
 
     def _words(self, text: str, now: float) -> None:
         """Show what a task tells of itself."""

@@ -10,6 +10,7 @@ from vehclust_dask.place.opened import (
     cache_bytes,
     tunnel_line,
 )
+from vehclust_dask.place.slurm import SlurmPlace
 from vehclust_dask.place.ssh import SshPlace
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LocalPlace",
     "OpenPlace",
     "Place",
+    "SlurmPlace",
     "SshPlace",
     "cache_bytes",
     "check_address",

@@ -112,7 +112,7 @@ def show_address(place: AddressPlace) -> str:
         f"dask worker {place.address}{tls.format(who='worker')} --nthreads 1 --memory-limit 2GiB "
         "--dashboard-address 127.0.0.1:0"
     )
-    return f"umask 077\n{scheduler}\n{worker}"
+    return f"umask 027\n{scheduler}\n{worker}"
 
 
 @contextlib.contextmanager

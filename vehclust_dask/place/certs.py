@@ -164,11 +164,11 @@ def certs_lines(folder: Path, hosts: tuple[str, ...] = ()) -> list[str]:
     where = folder.resolve()
     return [
         f"# on {host}, with ca.pem and scheduler.* (ca.key stays here):",
-        f"umask 077; dask scheduler --host {host} --port 8786 --protocol tls --tls-ca-file "
+        f"umask 027; dask scheduler --host {host} --port 8786 --protocol tls --tls-ca-file "
         f"{where}/ca.pem --tls-cert {where}/scheduler.pem --tls-key {where}/scheduler.key "
         "--dashboard-address 127.0.0.1:8787",
         "# on every worker's host, with ca.pem and worker.*:",
-        f"umask 077; dask worker tls://{host}:8786 --nthreads 1 --nworkers 4 --memory-limit 4GiB "
+        f"umask 027; dask worker tls://{host}:8786 --nthreads 1 --nworkers 4 --memory-limit 4GiB "
         f"--tls-ca-file {where}/ca.pem --tls-cert {where}/worker.pem --tls-key {where}/worker.key "
         "--dashboard-address 127.0.0.1:0",
         "# the place file here:",

@@ -77,7 +77,7 @@ class Checked:
 
 
 def check_place(
-    place: Place, workdir: Any, *, per_task: int | None = None, files: list[str] | None = None
+    place: Place, workdir: Path, *, per_task: int | None = None, files: list[str] | None = None
 ) -> Checked:
     """Start or join a place and look whether a job can run there.
 
@@ -97,7 +97,7 @@ def check_place(
     try:
         with (
             dask.config.set(settings()),
-            KINDS[place.kind].open(place, Path(str(workdir))) as opened,
+            KINDS[place.kind].open(place, workdir) as opened,
         ):
             _look(found, opened, workdir, per_task, files or [])
     except Differing as differing:
@@ -108,7 +108,7 @@ def check_place(
 
 
 def _look(
-    found: Checked, opened: OpenPlace, workdir: Any, per_task: int | None, files: list[str]
+    found: Checked, opened: OpenPlace, workdir: Path, per_task: int | None, files: list[str]
 ) -> None:
     client = opened.client
     machines = ask_workers(client, machine)
@@ -165,7 +165,7 @@ def memory_reasons(workers: list[WorkerSeen], per_task: int | None) -> list[str]
     ]
 
 
-def storage_reasons(client: Any, workdir: Any) -> list[str]:
+def storage_reasons(client: Any, workdir: Path) -> list[str]:
     """Let driver and workers write into the work folder and read each other's files.
 
     A worker that sees another folder of the same name lacks the driver's file.

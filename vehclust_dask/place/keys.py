@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import field
 from typing import Any
@@ -66,6 +67,19 @@ def size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{value!r}: a size is needed; write it like 1GiB")
     return budget.parse_bytes(value)
+
+
+def duration(value: Any) -> int:
+    """Read a stretch of time as Slurm writes it, "HH:MM:SS" or "D-HH:MM:SS"; return seconds."""
+    # YAML reads 1:00:00 without quotes as a number of seconds, Slurm reads a number as minutes.
+    found = re.fullmatch(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)", str(value))
+    if not isinstance(value, str) or found is None:
+        raise ValueError(f'{value!r}: a time is needed; write it like "01:30:00" or "2-00:00:00"')
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    whole = 86400 * days + 3600 * hours + 60 * minutes + seconds
+    if not whole:
+        raise ValueError(f"{value!r}: a time above zero is needed")
+    return whole
 
 
 def text(value: Any) -> str:

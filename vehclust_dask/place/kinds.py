@@ -27,9 +27,10 @@ from vehclust_dask.place.kubernetes import (
 )
 from vehclust_dask.place.local import LocalPlace, show_local, start_local
 from vehclust_dask.place.opened import OpenPlace, prepare_workers, settings
+from vehclust_dask.place.slurm import SlurmPlace, check_slurm, show_slurm, start_slurm
 from vehclust_dask.place.ssh import SshPlace, check_ssh, show_ssh, start_ssh
 
-Place: TypeAlias = LocalPlace | AddressPlace | SshPlace | KubernetesPlace
+Place: TypeAlias = LocalPlace | AddressPlace | SlurmPlace | SshPlace | KubernetesPlace
 
 
 def _unshown(place: Any) -> str:
@@ -73,6 +74,7 @@ KINDS = {
     "address": Kind(AddressPlace, check_address, join_scheduler, show_address),
     "ssh": Kind(SshPlace, check_ssh, start_ssh, show_ssh),
     "kubernetes": Kind(KubernetesPlace, check_kubernetes, start_kubernetes, show_kubernetes),
+    "slurm": Kind(SlurmPlace, check_slurm, start_slurm, show_slurm),
 }
 
 
