@@ -40,6 +40,7 @@ class Sshd:
 
     folder: Path
     port: int
+    pid: int
 
     def place(self, file: Path, *more: str, key: str = "mine") -> Path:
         """Write a place of two workers."""
@@ -89,30 +90,34 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
         [program, "-D", "-e", "-f", folder / "conf"], stderr=subprocess.DEVNULL
     )
     until(lambda: listening(port), "an sshd")
-    yield Sshd(folder, port)
+    yield Sshd(folder, port, running.pid)
     running.terminate()
     running.wait(10)
 
 
-def started() -> set[int]:
-    """Return Dask's processes that ssh started."""
-    return {
-        p.pid
-        for p in psutil.process_iter(["cmdline"])
-        if "distributed.cli.dask_spec" in (p.info["cmdline"] or [])
-    }
+def started(sshd: Sshd) -> list[int]:
+    """Return Dask's processes that this sshd started and that still run."""
+    below = psutil.Process(sshd.pid).children(recursive=True)
+    return [p.pid for p in below if "distributed.cli.dask_spec" in _cmdline(p)]
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_ssh__runs_the_job_and_gives_the_same_bytes(
     sshd: Sshd, job: Path, expected: dict[str, str], tmp_path: Path
 ) -> None:
-    before = started()
+    assert started(sshd) == []
     file = sshd.place(tmp_path / "place.yaml", sshd.known)
     ended = run_cli("run", job, "--workdir", tmp_path / "work", "--cluster", file)
     assert ended.code == 0, ended.err
     assert digests(tmp_path / "work") == expected
     assert re.search(r"dashboard  http://127\.0\.0\.1:\d+/status", ended.err)
-    until(lambda: started() <= before, "the end of what ssh started")
+    until(lambda: not started(sshd), "the end of what ssh started")
 
 
 def test_ssh__refuses_a_host_that_is_another(sshd: Sshd, tmp_path: Path) -> None:
