@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vehclust_dask import __version__
+from vehclust_dask.cli_cluster import cluster as cluster_commands
 from vehclust_dask.errors import FULL, VehclustError
 
 if TYPE_CHECKING:
@@ -86,6 +88,11 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="vehclust")
 def main() -> None:
     """Exact clusters of millions of image descriptors, on one machine or a Dask cluster."""
+    # Whatever is written may be shared with a group, but others must not change it.
+    os.umask(os.umask(0o022) | 0o002)
+
+
+main.add_command(cluster_commands)
 
 
 @main.command()

@@ -23,6 +23,7 @@ from tests.end_to_end.conftest import (
 
 __all__ = ["case", "start"]
 
+ROOT = Path(__file__).resolve().parents[2]
 #: Every way through the store and the workers, little of the mathematics.
 STUDIES = """
 studies:
@@ -39,7 +40,9 @@ studies:
 @pytest.fixture(scope="session")
 def job(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the small job."""
-    return case.job(tmp_path_factory.mktemp("job") / "main.yaml", studies=STUDIES)
+    file = case.job(tmp_path_factory.mktemp("job") / "main.yaml", studies=STUDIES)
+    file.write_text(file.read_text().replace("block_rows: 128", "block_rows: 512"))
+    return file
 
 
 @pytest.fixture(scope="session")
@@ -73,9 +76,14 @@ def dask(
     running: list[subprocess.Popen[bytes]] = []
 
     def begin(
-        *args: object, python: str | Path = sys.executable, **more: str
+        *args: object,
+        python: str | Path = sys.executable,
+        project: Path | None = None,
+        **more: str,
     ) -> subprocess.Popen[bytes]:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | more
+        if project is not None:
+            environment["PYTHONPATH"] = str(project)
         one = subprocess.Popen(
             [str(python), "-m", "dask", *map(str, args)],
             cwd=away,

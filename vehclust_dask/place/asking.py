@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -157,3 +158,44 @@ class CodeOnScheduler(SchedulerPlugin):
     async def start(self, scheduler: Any) -> None:
         """Unpack the code."""
         unpack_code(*self.sent)
+
+
+def write_probe(folder: Any, mark: str, name: str) -> str | None:
+    """Write a file beside the driver's and read it back; return what is wrong, None if nothing."""
+    try:
+        if (folder / f"{mark}-driver").read_bytes() != mark.encode():
+            return "reads something else in the driver's file"
+        own = folder / f"{mark}-{name}"
+        own.write_bytes(f"{mark} {name}".encode())
+        if own.read_bytes() != f"{mark} {name}".encode():
+            return "does not read back what it wrote"
+    except FileNotFoundError:
+        return "does not see the driver's file: the folder is not shared, or another of that name"
+    except OSError as error:
+        return f"cannot write there ({error.strerror or error})"
+    return None
+
+
+def read_probes(folder: Any, mark: str, names: list[str]) -> list[str]:
+    """Return the names of those whose files are not seen here within some seconds."""
+    # A network's folder may show a new file late.
+    end = time.monotonic() + 10
+    while True:
+        missing = [
+            name for name in names if not _holds(folder / f"{mark}-{name}", f"{mark} {name}")
+        ]
+        if not missing or time.monotonic() > end:
+            return missing
+        time.sleep(0.2)
+
+
+def _holds(file: Any, content: str) -> bool:
+    try:
+        return bool(file.read_bytes() == content.encode())
+    except OSError:
+        return False
+
+
+def unreadable(files: list[str]) -> list[str]:
+    """Return those files or folders that cannot be read here."""
+    return [file for file in files if not os.access(file, os.R_OK)]

@@ -30,6 +30,20 @@ CODE = ("installed", "upload")
 COMPARED = ("dask", "distributed", "numpy", "scipy", "numba", "zarr", "scikit-learn", "dask-ml")
 
 
+class Differing(VehclustError):
+    """Versions differ between here and there.
+
+    Attributes
+    ----------
+    differences : list of str
+        A sentence each; the first is the message.
+    """
+
+    def __init__(self, differences: list[str]) -> None:
+        super().__init__(differences[0])
+        self.differences = differences
+
+
 def code(value: Any) -> str:
     """Read how our code comes to the workers."""
     if value not in CODE:
@@ -50,7 +64,7 @@ def bring_code(client: Any, how: str) -> None:
         send_code(client)
     differing = version_differences(client)
     if differing:
-        raise VehclustError(differing[0])
+        raise Differing(differing)
 
 
 def _refuse_python(client: Any) -> None:

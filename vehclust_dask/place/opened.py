@@ -83,6 +83,16 @@ def check_versions(client: Any) -> None:
     bring_code(client, "installed")
 
 
+def look_around(
+    client: Any, cluster: Any, code: str, dashboard: str | None, gateway: str | None = None
+) -> OpenPlace:
+    """Bring our code to the workers that have come; return the open place with what they have."""
+    bring_code(client, code)
+    infos = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [int(w["memory_limit"] or 0) for w in infos]
+    return OpenPlace(client, cluster, dashboard, len(limits), min(limits), gateway)
+
+
 def prepare_workers(opened: OpenPlace, per_task: int) -> None:
     """Give every worker, also one that comes later, its cache; a worker too small is refused."""
     from vehclust_dask.tasks import PrepareWorker
