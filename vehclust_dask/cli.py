@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable
@@ -12,14 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vehclust_dask import __version__
-from vehclust_dask.errors import VehclustError
+from vehclust_dask.errors import VehclustError, refused_by_system
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import JobSpec
 
-#: What the system answers where a disk, or the share of it that is granted, is full.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 F = TypeVar("F", bound=Callable[..., Any])
 
 WORKDIR = click.option(
@@ -29,12 +26,6 @@ WORKDIR = click.option(
     show_default=True,
     help="Folder for data sets, steps and runs; every worker must see it.",
 )
-
-
-def _told(error: OSError) -> str:
-    """Say what the system refused, and of which file."""
-    file = f"{error.filename}: " if error.filename else ""
-    return f"{file}{error.strerror or error}; finished work is kept, mend it and run again"
 
 
 def place_options(command: F) -> F:
@@ -79,8 +70,9 @@ class Group(click.Group):
             sys.stderr.close()
             sys.exit(1)
         except OSError as error:
-            click.echo(f"vehclust: {_told(error)}", err=True)
-            sys.exit(4 if error.errno in FULL else 1)
+            told = refused_by_system(error)
+            click.echo(f"vehclust: {told}", err=True)
+            sys.exit(told.exit_code)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

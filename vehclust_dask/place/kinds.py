@@ -16,6 +16,7 @@ from vehclust_dask.place.address import AddressPlace, check_address, join_schedu
 from vehclust_dask.place.keys import AUTO, read_key
 from vehclust_dask.place.local import LocalPlace, start_local
 from vehclust_dask.place.opened import OpenPlace, prepare_workers, settings
+from vehclust_dask.place.patience import giving_up
 
 Place: TypeAlias = LocalPlace | AddressPlace
 
@@ -104,6 +105,10 @@ def open_place(place: Place, *, workdir: Path, per_task: int) -> Iterator[OpenPl
     """
     import dask
 
-    with dask.config.set(settings()), KINDS[place.kind].open(place, workdir) as opened:
+    with (
+        dask.config.set(settings()),
+        KINDS[place.kind].open(place, workdir) as opened,
+        giving_up(opened.client),
+    ):
         prepare_workers(opened, per_task)
         yield opened
