@@ -13,7 +13,7 @@ import click
 
 from vehclust_dask import __version__
 from vehclust_dask.cli_cluster import cluster as cluster_commands
-from vehclust_dask.errors import FULL, VehclustError
+from vehclust_dask.errors import VehclustError, refused_by_system
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
@@ -30,12 +30,6 @@ WORKDIR = click.option(
     show_default=True,
     help="Folder or URL (s3://bucket/folder) for data sets, steps and runs; every worker must see it.",
 )
-
-
-def _told(error: OSError) -> str:
-    """Say what the system refused, and of which file."""
-    file = f"{error.filename}: " if error.filename else ""
-    return f"{file}{error.strerror or error}; finished work is kept, mend it and run again"
 
 
 def place_options(command: F) -> F:
@@ -80,8 +74,9 @@ class Group(click.Group):
             sys.stderr.close()
             sys.exit(1)
         except OSError as error:
-            click.echo(f"vehclust: {_told(error)}", err=True)
-            sys.exit(4 if error.errno in FULL else 1)
+            told = refused_by_system(error)
+            click.echo(f"vehclust: {told}", err=True)
+            sys.exit(told.exit_code)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

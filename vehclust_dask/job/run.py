@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import shutil
 import signal
 import threading
@@ -400,14 +401,20 @@ def _notes_file(spec: JobSpec, workdir: Path) -> Path:
 
 @contextlib.contextmanager
 def _performance_report(place: OpenPlace, file: Path) -> Iterator[None]:
-    """Keep Dask's own account of the run, readable without a network."""
+    """Keep Dask's own account of the run, readable without a network; a run that fails has none."""
     from distributed import performance_report
 
     if place.dashboard is None:
         yield
         return
-    with performance_report(filename=str(file), mode="inline"):
-        yield
+    account = performance_report(filename=str(file), mode="inline")
+    account.__enter__()
+    yield
+    # Where the scheduler was lost there is nobody to ask, and the first error is the one to tell.
+    account.__exit__(None, None, None)
+    # Its icon is the only thing that it would fetch.
+    text = file.read_text(encoding="utf-8")
+    write_text(file, re.sub(r'<link[^>]*href="https?://[^>]*>', "", text))
 
 
 @contextlib.contextmanager
