@@ -180,7 +180,7 @@ class Soak:
     def once(self, number: int, seed: int) -> str:
         """Disturb a run, go on until it ends, compare; return what was killed and when."""
         at = random.Random(f"{seed}-{number}")
-        victim, after = at.choice(VICTIMS), at.uniform(0.2, 1.0) * self.seconds
+        victim, after = at.choice(VICTIMS), at.uniform(0.1, 0.8) * self.seconds
         workdir = self.folder / f"soak-{number}"
         one = self.begin(workdir)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 import time
 import urllib.request
@@ -51,6 +50,7 @@ return bars;
 def browser() -> Iterator[Any]:
     need_command("chromium", "chromedriver", install="apt-get install chromium chromium-driver")
     need_module("selenium", install="pip install selenium")
+    need_module("prometheus_client", install="pip install 'vehclust-dask[metrics]'")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -92,25 +92,22 @@ def test_pages__show_the_steps_of_a_job_and_how_far_they_are(
     browser.get(link)
     seen: dict[str, set[str]] = {}
     counted: dict[str, list[float]] = {}
-    with_series = importlib.util.find_spec("prometheus_client") is not None
     while one.process.poll() is None:
         with contextlib.suppress(Exception):
             for name, done in (browser.execute_script(BARS) or {}).items():
                 seen.setdefault(name, set()).add(done)
-        if with_series:
-            with contextlib.suppress(OSError):
-                for name, count in series(link).items():
-                    counted.setdefault(name, []).append(count)
+        with contextlib.suppress(OSError):
+            for name, count in series(link).items():
+                counted.setdefault(name, []).append(count)
         time.sleep(0.1)
     ended = one.wait()
     assert ended.code == 0, ended.err
     assert set(seen) <= STEPS, "a bar per step, whatever studies and clusterings are called"
     assert "kmeans" in seen
     assert any(len(values) > 1 for values in seen.values()), f"numbers grow: {seen}"
-    if with_series:
-        assert set(counted) <= STEPS
-        assert counted["kmeans"] == sorted(counted["kmeans"])
-        assert counted["kmeans"][-1] > counted["kmeans"][0]
+    assert set(counted) <= STEPS
+    assert counted["kmeans"] == sorted(counted["kmeans"])
+    assert counted["kmeans"][-1] > counted["kmeans"][0]
 
     # The live page lost its scheduler, and asks for an icon elsewhere: what it said is not the report's.
     browser.get("about:blank")
