@@ -186,7 +186,8 @@ def plan(job: Path, workdir: str, as_json: bool) -> None:
 def run(
     context: click.Context, /, job: Path, verify: bool, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Run JOB from files to labels, scores and figures; what is finished is skipped."""
+    """Run JOB from files to labels, scores and a report; what is finished is skipped."""
+    from vehclust_dask.job.report import ensure_report
     from vehclust_dask.job.run import run_job
     from vehclust_dask.job.show import run_lines, run_record
     from vehclust_dask.job.telling import Teller
@@ -197,6 +198,8 @@ def run(
     spec, asked = _asked(job, verify=verify, **options)
     with Teller(options["quiet"]) as teller:
         folder = run_job(spec, asked, teller)
+        if spec.report.pages:
+            ensure_report(asked.workdir, folder, spec.report.language, say=teller.say)
     if as_json:
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
