@@ -175,9 +175,7 @@ def test_report__of_names_from_outside_is_escaped(site: Site) -> None:
 
 @pytest.mark.parametrize("method", ["dbscan", "gaussian-mixture", "ward"])
 def test_report__of_every_kind_of_clustering(site: Site, method: str) -> None:
-    asked = {"dbscan": {"min_samples": 5}, "ward": {"n_clusters": 4, "n_neighbors": 4}}.get(
-        method, {"n_clusters": 4}
-    )
+    asked = {"dbscan": {"min_samples": 5}, "ward": {"n_clusters": 4}}.get(method, {"n_clusters": 4})
     studies = {
         "one": {
             "descriptors": ["a"],
@@ -185,5 +183,5 @@ def test_report__of_every_kind_of_clustering(site: Site, method: str) -> None:
             "cluster": {"it": {"method": method, **asked}},
         }
     }
-    folder = site.finished(site.job(studies=studies))
+    folder = site.finished(site.job(studies=studies, memory={"per_task": "128MiB"}))
     assert check_links(folder / "report") > 10
