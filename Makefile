@@ -3,7 +3,7 @@
 #   JOB=file           the job to run                      (default: jobs/demo.yaml)
 #   CLUSTER=file       where to compute, cluster_config/*  (default: this machine)
 #   SCHEDULER=address  a running scheduler, tcp://host:port or tls://host:port
-#   WORKDIR=folder     data sets, steps and runs           (default: work)
+#   WORKDIR=folder     data sets, steps and runs; or a URL like s3://bucket/folder  (default: work)
 #   ROWS=number        photos of the demo data             (default: 5000)
 #   KEEP=1             leave the Dask cluster open after the job, for its dashboard
 SHELL   := /bin/bash
@@ -19,8 +19,9 @@ endif
 JOB     ?= jobs/demo.yaml
 DEMO    := $(WORKDIR)/demo/demo.json
 
-# The demo's data are made when the job reads them and they are not there.
-NEEDS_DEMO := $(shell grep -qs '{workdir}/demo' $(JOB) && echo $(DEMO))
+# The demo's data are made when the job reads them and they are not there; make cannot look into an
+# object store, so there the command looks itself.
+NEEDS_DEMO := $(shell grep -qs '{workdir}/demo' $(JOB) && echo $(if $(findstring ://,$(WORKDIR)),demo-stored,$(DEMO)))
 PLACE   := $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 KEPT    := $(if $(KEEP),--keep)
 RUN     := $(BIN)/vehclust
@@ -52,8 +53,14 @@ published: $(VENV)/ready ## published scores beside ours, on all rows
 	@$(BIN)/python -m benchmarks.published_table --workdir $(WORKDIR)/published \
 	  $(if $(filter file,$(origin ROWS)),,--rows $(ROWS))
 
+.PHONY: demo-stored
+demo-stored: | $(VENV)/ready
+	@$(RUN) demo --rows $(ROWS) --out $(WORKDIR)/demo --once > /dev/null
+
+ifeq (,$(findstring ://,$(WORKDIR)))
 $(DEMO): | $(VENV)/ready
 	@$(RUN) demo --rows $(ROWS) --out $(WORKDIR)/demo > /dev/null
+endif
 
 $(WORKDIR)/jobs/%.yaml: | $(VENV)/ready
 	@mkdir -p $(dir $@)

@@ -42,7 +42,7 @@ def place(**content: Any) -> Place:
     "file", sorted((ROOT / "cluster_config").glob("*.yaml")), ids=lambda f: f.name
 )
 def test_load_place__reads_the_files_of_the_project(file: Path) -> None:
-    assert load_place(file).kind in ("local", "address", "slurm")
+    assert load_place(file).kind == file.stem
 
 
 def test_load_place__reads_what_a_file_says(tmp_path: Path) -> None:
@@ -181,6 +181,51 @@ def test_tunnel_line__names_the_port_on_both_sides() -> None:
     line = tunnel_line("http://127.0.0.1:8790/status")
     assert line.startswith("ssh -L 8790:127.0.0.1:8790 ")
     assert line.endswith(f"@{socket.gethostname()}")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "hosts: name the scheduler's host, then at least one for workers"),
+        ({"hosts": ["node1"]}, "hosts: name the scheduler's host"),
+        ({"hosts": "node1"}, "a list of words"),
+        ({"hosts": ["127.0.0.1", "node2"]}, "node2 is beyond this machine and not encrypted"),
+        ({"hosts": ["node1", "node1"], "tls_ca": "a"}, "all of tls_ca, tls_cert and tls_key"),
+        ({"hosts": ["a", "b"], "worker_ports": "9100:9000"}, "write it like '9000:9100'"),
+        ({"hosts": ["a", "b"], "worker_ports": 9000}, "write it like '9000:9100'"),
+        ({"hosts": ["a", "b"], "worker_ports": "1:70000"}, "a port is at most 65535"),
+        ({"hosts": ["a", "b"], "code": "sent"}, "'sent': installed or upload is needed"),
+        ({"hosts": ["a", "b"], "threads": 2}, "unknown key 'threads'"),
+    ],
+)
+def test_ssh__refuses_in_one_sentence(content: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason) as refused:
+        place(kind="ssh", **content)
+    assert str(refused.value).startswith("place.yaml: ")
+
+
+def test_ssh__on_this_machine_listens_on_loopback_and_else_says_so() -> None:
+    near = show_place(place(kind="ssh", hosts=["localhost", "127.0.0.1"]))
+    assert near.count('"host": "127.0.0.1"') == 2
+    far = show_place(place(kind="ssh", hosts=["a", "b"], insecure=True, username="me", ssh_port=23))
+    assert '"host"' not in far
+    assert '"protocol": "tcp://"' in far
+    starts = [line.split()[:4] for line in far.splitlines()]
+    assert starts == [["ssh", "-p", "23", "me@a"], ["ssh", "-p", "23", "me@b"]]
+    files = {"tls_ca": "a.pem", "tls_cert": "b.pem", "tls_key": "c.key"}
+    assert '"protocol": "tls://"' in show_place(place(kind="ssh", hosts=["a", "b"], **files))
+
+
+def test_address__shows_commands_for_its_hosts() -> None:
+    shown = show_place(place(kind="address", address="tcp://127.0.0.1:8786"))
+    assert "dask scheduler --host 127.0.0.1 --port 8786 --protocol tcp" in shown
+    assert "dask worker tcp://127.0.0.1:8786" in shown
+    assert "umask" in shown
+
+
+def test_tunnel_line__goes_by_the_machine_that_shows_the_dashboard() -> None:
+    line = tunnel_line("http://127.0.0.1:8787/status", "me@node1")
+    assert line == "ssh -L 8787:127.0.0.1:8787 me@node1"
 
 
 def test_slurm__writes_nothing_into_a_home(tmp_path: Path) -> None:

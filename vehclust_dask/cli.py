@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vehclust_dask import __version__
+from vehclust_dask.cli_cluster import cluster as cluster_commands
 from vehclust_dask.errors import FULL, VehclustError
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import JobSpec
 
+#: The file of a demo that is written last.
+DEMO_RECORD = "demo.json"
 F = TypeVar("F", bound=Callable[..., Any])
 
 WORKDIR = click.option(
@@ -24,7 +28,7 @@ WORKDIR = click.option(
     envvar="WORKDIR",
     default="work",
     show_default=True,
-    help="Folder for data sets, steps and runs; every worker must see it.",
+    help="Folder or URL (s3://bucket/folder) for data sets, steps and runs; every worker must see it.",
 )
 
 
@@ -84,6 +88,11 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="vehclust")
 def main() -> None:
     """Exact clusters of millions of image descriptors, on one machine or a Dask cluster."""
+    # Whatever is written may be shared with a group, but others must not change it.
+    os.umask(os.umask(0o022) | 0o002)
+
+
+main.add_command(cluster_commands)
 
 
 @main.command()
@@ -107,19 +116,30 @@ def init(folder: Path, out: Path | None, name: str | None, force: bool) -> None:
 @main.command()
 @click.option("--rows", default=5000, show_default=True, help="Number of photos.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--out", required=True, help="Folder or URL to write.")
+@click.option("--once", is_flag=True, help="Leave what is there already.")
 @click.option("--photos/--no-photos", default=True, show_default=True)
 @click.option("--set", "sets", multiple=True, help="Only this descriptor set; may be repeated.")
-def demo(rows: int, seed: int, out: Path, photos: bool, sets: tuple[str, ...]) -> None:
+def demo(rows: int, seed: int, out: str, once: bool, photos: bool, sets: tuple[str, ...]) -> None:
     """Write demo data: a synthetic twin of the case, with drawn vehicles and the truth about them."""
     from vehclust_dask.demo import write_demo
+    from vehclust_dask.store import storage
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = write_demo(out, rows=rows, seed=seed, photos=photos, sets=sets or None)
+    place = storage.at(out)
+    if once and (place / DEMO_RECORD).exists():
+        click.echo(f"{out} is there already", err=True)
+        click.echo(out)
+        return
+    with storage.scratch_beside(place) as scratch:
+        target = scratch / "demo" if storage.is_url(place) else place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = write_demo(target, rows=rows, seed=seed, photos=photos, sets=sets or None)
+        if storage.is_url(place):
+            storage.upload(target, place, DEMO_RECORD)
     click.echo(
-        f"{made.rows:,} photos of {made.n_vehicles:,} vehicles in {made.out} (synthetic)", err=True
+        f"{made.rows:,} photos of {made.n_vehicles:,} vehicles in {out} (synthetic)", err=True
     )
-    click.echo(made.out)
+    click.echo(out)
 
 
 @main.command()
@@ -220,8 +240,9 @@ def submit(job: Path, workdir: str, cluster: Path) -> None:
 def status(name: str | None, workdir: str, as_json: bool) -> None:
     """Say where the jobs of a work folder stand, from any machine that sees it."""
     from vehclust_dask.job.status import read_status, status_lines
+    from vehclust_dask.store.storage import at
 
-    records = read_status(Path(workdir), name)
+    records = read_status(at(workdir), name)
     if as_json:
         click.echo(json.dumps(records[0] if name else records, indent=2))
     else:
@@ -241,8 +262,9 @@ def runs_list(workdir: str, as_json: bool) -> None:
     """List the finished runs."""
     from vehclust_dask.job.run import list_runs
     from vehclust_dask.job.show import list_lines, run_record
+    from vehclust_dask.store.storage import at
 
-    folders = list_runs(Path(workdir))
+    folders = list_runs(at(workdir))
     if as_json:
         click.echo(json.dumps([run_record(folder) for folder in folders], indent=2))
     else:
@@ -257,12 +279,13 @@ def runs_show(name: str, workdir: str, as_json: bool) -> None:
     """Show the run NAME (or the only one whose name begins so): scores, files, provenance."""
     from vehclust_dask.job.run import read_run
     from vehclust_dask.job.show import run_lines, run_record
+    from vehclust_dask.store.storage import at
 
-    folder, _ = read_run(Path(workdir), name)
+    folder, _ = read_run(at(workdir), name)
     if as_json:
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
-        click.echo("\n".join(run_lines(folder, Path(workdir))))
+        click.echo("\n".join(run_lines(folder, at(workdir))))
 
 
 @main.command()
@@ -287,10 +310,9 @@ def similar(
     """List the photos nearest to the photo PATH, from the lists of the run RUN."""
     from vehclust_dask.job.show import similar_lines, similar_record
     from vehclust_dask.job.similar import similar_rows
+    from vehclust_dask.store.storage import at
 
-    found = similar_rows(
-        Path(workdir), name, path=path, row=row, study=study, metric=metric, n=count
-    )
+    found = similar_rows(at(workdir), name, path=path, row=row, study=study, metric=metric, n=count)
     if as_json:
         click.echo(json.dumps(similar_record(found), indent=2))
     else:
@@ -324,8 +346,9 @@ def export_csv(
 ) -> None:
     """Write path,cluster files of the run NAME, named like osnet_KMeans_k30.csv."""
     from vehclust_dask.job.show import export_clusterings
+    from vehclust_dask.store.storage import at
 
-    for file in export_clusterings(Path(workdir), name, study, clustering, n_clusters, out):
+    for file in export_clusterings(at(workdir), name, study, clustering, n_clusters, out):
         click.echo(file)
 
 

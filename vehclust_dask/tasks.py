@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -379,5 +380,6 @@ class PrepareWorker(WorkerPlugin):
         self.cache_bytes = cache_bytes
 
     def setup(self, worker: Any) -> None:
-        """Set the limit of the worker's cache."""
+        """Set the limit of the worker's cache; keep what it writes from being changed by others."""
+        os.umask(os.umask(0o022) | 0o002)
         CACHE.limit = self.cache_bytes

@@ -132,11 +132,11 @@ def test_owner_lock__names_the_owner_and_ends_with_its_process(tmp_path: Path) -
         assert file.read_text().startswith(f"process {os.getpid()} on ")
 
 
-def test_open_workdir__refuses_other_storage_and_places_that_cannot_be_written(
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(UsageError, match=r"s3://bucket/work: .* give a path"):
-        open_workdir("s3://bucket/work")
+def test_open_workdir__refuses_places_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gopher://bucket/work: .*give a path, or a URL"):
+        open_workdir("gopher://bucket/work")
+    with pytest.raises(UsageError, match=r"holds credentials; leave them out"):
+        open_workdir("s3://key:secret@bucket/work")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot be written.*--workdir"):
         open_workdir(tmp_path / "file" / "work")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import scipy.linalg
@@ -151,19 +151,22 @@ class PCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return _count_for(self.spectrum_, share)
 
-    def save(self, file: str | Path) -> None:
+    def save(self, file: str | Path | IO[bytes]) -> None:
         """Write the fitted estimator to a .npz file without moments (arrays and JSON; no pickle)."""
         check_is_fitted(self)
+        if isinstance(file, str | Path):
+            with open(file, "wb") as out:
+                self.save(out)
+            return
         arrays = {name: getattr(self, name) for name in _SAVED}
         params = json.dumps(
             self.get_params() | {"n_samples_seen": self.n_samples_seen_},
             default=lambda value: value.item(),
         )
-        with open(file, "wb") as out:
-            np.savez(out, params=np.frombuffer(params.encode(), np.uint8), **arrays)
+        np.savez(file, params=np.frombuffer(params.encode(), np.uint8), **arrays)
 
     @classmethod
-    def load(cls, file: str | Path) -> Self:
+    def load(cls, file: str | Path | IO[bytes]) -> Self:
         """Read what `save` wrote; it transforms, but cannot be fitted further."""
         with np.load(file, allow_pickle=False) as stored:
             params = json.loads(stored["params"].tobytes())

@@ -21,7 +21,7 @@ from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.assignment import assign
 from vehclust_dask.kernels.segments import Segments
 from vehclust_dask.records import Blocks, RowGrid, Span
-from vehclust_dask.store.folders import write_by
+from vehclust_dask.store.folders import open_arrays, write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.steps import Step
 
@@ -259,7 +259,7 @@ def save_state(file: Path, state: LloydState) -> None:
 
 def load_state(file: Path) -> LloydState:
     """Read a state."""
-    with np.load(file, allow_pickle=False) as stored:
+    with open_arrays(file) as stored:
         done = stored["done"].tolist()
         centers = [stored[f"centers_{i}"] for i in range(len(done))]
         return LloydState(centers, done, stored["converged"].tolist(), stored["n_iter"].tolist())

@@ -34,6 +34,7 @@ from vehclust_dask.store.paths import match_rows, read_paths
 from vehclust_dask.store.photos import Photos, open_photos
 from vehclust_dask.store.samples import build_samples, write_samples
 from vehclust_dask.store.sources import Source, open_source
+from vehclust_dask.store.storage import at, zarr_options
 
 #: Told of what happens, a line each.
 Say = Callable[[str], None]
@@ -160,7 +161,7 @@ def _open(data: DataSpec) -> _Opened:
         paths,
         n_rows,
         group=data.group,
-        truth=None if data.truth is None else Path(data.truth.file),
+        truth=None if data.truth is None else at(data.truth.file),
         truth_columns=() if data.truth is None else data.truth.columns,
     )
     return _Opened(wanted, samples)
@@ -323,7 +324,7 @@ def _mark_group(folder: Path) -> None:
     import zarr
 
     if not (folder / "zarr.json").exists():
-        zarr.open_group(str(folder), mode="a")
+        zarr.open_group(str(folder), mode="a", storage_options=zarr_options(folder))
 
 
 def _verified(part: Part, wanted: _Wanted, name: str, say: Say) -> Part:

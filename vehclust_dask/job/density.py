@@ -45,10 +45,11 @@ from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.condensed import reachability
 from vehclust_dask.kernels.forest import Edges
 from vehclust_dask.records import Blocks
-from vehclust_dask.store.folders import write_by
+from vehclust_dask.store.folders import open_arrays, read_table, write_by, write_table
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
+from vehclust_dask.store.storage import at
 
 F64 = NDArray[np.float64]
 
@@ -82,7 +83,7 @@ class Grown:
     def load(self) -> Hierarchy:
         """Read lists and tree."""
         copies = self.near.survey().copies
-        with np.load(Path(self.folder) / TREE, allow_pickle=False) as stored:
+        with open_arrays(at(self.folder) / TREE) as stored:
             tree = Edges(stored["a"], stored["b"], stored["sq"])
         graph = graph_of(copies, self.near.lists())
         return Hierarchy(copies, graph, tree, self.min_samples, self.metric)
@@ -128,7 +129,7 @@ def cut_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) 
     check_clusters(study, spec, rows.grid.n_rows)
     grown, earlier = grow_density(study, spec.metric, rows, rows.digest, work)
     grid = _grid(study, spec, grown, rows, rows.digest, work)
-    table = pd.read_parquet(grid.folder / GRID)
+    table = read_table(grid.folder / GRID)
     found = []
     for q, eps in itertools.product(spec.min_samples, spec.eps or (None,)):
         setting = best_setting(table, q) if eps is None else {"eps": eps}
@@ -176,8 +177,8 @@ def _grid(
     def compute(folder: Path) -> dict[str, Any]:
         name = f"density-grid-{study.name}-{spec.name}"
         table, distances = solo(look_at_grid, grown, params, name=name, on=rows)
-        table.to_parquet(folder / GRID, index=False)
-        distances.to_parquet(folder / DISTANCES, index=False)
+        write_table(table, folder / GRID)
+        write_table(distances, folder / DISTANCES)
         return {"settings": len(table), "balanced": int(table["balanced"].sum())}
 
     return work.ensure(step, f"{study.name}/{spec.name}: every DBSCAN, {spec.metric}", compute)
@@ -235,11 +236,11 @@ def select(grown: Grown, params: dict[str, Any], folder: str) -> tuple[Any, dict
     linkage = hierarchy.linkage(hierarchy.cuts(params["min_samples"]))
     found = Selected.of(linkage, params["min_cluster_size"], params["selection"])
     order, height = reachability(linkage)
-    write_by(Path(folder) / REACHABILITY, lambda out: np.savez(out, order=order, height=height))
+    write_by(at(folder) / REACHABILITY, lambda out: np.savez(out, order=order, height=height))
     label = np.full(found.condensed.n_clusters, -1, np.int32)
     cluster = found.condensed.row_clusters(found.chosen)
     label[cluster[cluster >= 0]] = found.labels[cluster >= 0]
-    pd.DataFrame(
+    tree = pd.DataFrame(
         {
             "cluster": np.arange(found.condensed.n_clusters),
             "parent": found.condensed.parent,
@@ -250,7 +251,8 @@ def select(grown: Grown, params: dict[str, Any], folder: str) -> tuple[Any, dict
             "chosen": found.chosen,
             "label": label,
         }
-    ).to_parquet(Path(folder) / CONDENSED, index=False)
+    )
+    write_table(tree, at(folder) / CONDENSED)
     extra = {"probability": found.probabilities, "glosh": found.outlier_scores}
     return found.labels, {word: values.astype(np.float32) for word, values in extra.items()}
 

@@ -40,6 +40,7 @@ def examine(workdir: str) -> Findings:
     from vehclust_dask.job.run import versions
     from vehclust_dask.place import WORKER_BASE_BYTES, LocalPlace, free_port, local_size
     from vehclust_dask.store.folders import open_workdir
+    from vehclust_dask.store.storage import is_url
 
     found = Findings()
     known = versions()
@@ -53,8 +54,11 @@ def examine(workdir: str) -> Findings:
     )
     try:
         root = open_workdir(workdir)
-        free = shutil.disk_usage(root).free
-        found.note(free > 10**9, f"work folder {root} can be written, {show_bytes(free)} free")
+        if is_url(root):
+            found.note(True, f"work folder {root} can be written and read")
+        else:
+            free = shutil.disk_usage(root).free
+            found.note(free > 10**9, f"work folder {root} can be written, {show_bytes(free)} free")
     except VehclustError as error:
         found.note(False, str(error))
     began = time.perf_counter()

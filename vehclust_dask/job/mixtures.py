@@ -28,7 +28,7 @@ from vehclust_dask.job.spec import ClusterSpec, StudySpec
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.mixture import Mixture, membership
 from vehclust_dask.records import Blocks, Span
-from vehclust_dask.store.folders import write_by
+from vehclust_dask.store.folders import open_arrays, write_by
 from vehclust_dask.store.matrices import Matrix
 from vehclust_dask.store.steps import Step
 
@@ -148,7 +148,7 @@ def save_mixtures(file: Path, state: MixtureState) -> None:
 
 def load_mixtures(file: Path) -> MixtureState:
     """Read a state."""
-    with np.load(file, allow_pickle=False) as stored:
+    with open_arrays(file) as stored:
         done = stored["done"].tolist()
         mixtures = [
             Mixture(

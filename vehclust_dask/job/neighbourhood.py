@@ -27,7 +27,8 @@ from vehclust_dask.kernels.copies import Copies
 from vehclust_dask.kernels.neighbours import Candidates
 from vehclust_dask.kernels.tiles import Frame
 from vehclust_dask.records import Blocks, RowGrid
-from vehclust_dask.store.folders import write_by
+from vehclust_dask.store import storage
+from vehclust_dask.store.folders import open_arrays, read_array, write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
@@ -69,7 +70,7 @@ class Neighbourhood:
 
     def survey(self) -> Known:
         """Read where the rows are seen from, and which of them are equal."""
-        return _load_survey(Path(self.folder) / SURVEY)
+        return _load_survey(storage.at(self.folder) / SURVEY)
 
     def lists(self) -> Lists:
         """Read the lists of all distinct rows."""
@@ -80,14 +81,14 @@ class Neighbourhood:
         )
         if self.order is None:
             return lists
-        at = np.argsort(np.load(self.order, allow_pickle=False))
+        at = np.argsort(read_array(storage.at(self.order)))
         return Lists(lists.rows[at], lists.sq_dist[at])
 
     def list_of(self, distinct: int) -> Lists:
         """Read the list of one distinct row, two arrays of shape (m,), from its own block."""
         place = distinct
         if self.order is not None:
-            (place,) = np.flatnonzero(np.load(self.order, allow_pickle=False) == distinct).tolist()
+            (place,) = np.flatnonzero(read_array(storage.at(self.order)) == distinct).tolist()
         ((i, span),) = blocks_between(self.rows.grid, place, place + 1)
         at = place - span.row0
         return Lists(self.rows.load(i)[at, : self.m], self.sq_dist.load(i)[at, : self.m])
@@ -268,7 +269,7 @@ def _search(folder: Path, rows: Blocks, known: Known, m: int, step: Step, name: 
         found = shelve_lists(rows, known, m, stored, name=name, keep=keep)
         write_by(file, lambda out: np.savez(out, **found._asdict()))
     keep.clear()
-    with np.load(file, allow_pickle=False) as left:
+    with open_arrays(file) as left:
         doubt = Doubt(left["at"], left["ceiling"])
     for at, lists in search_again(rows, known, m, doubt, name=name):
         stored.replace(at, lists)
@@ -376,6 +377,6 @@ def _save_survey(out: BinaryIO, known: Known) -> None:
 
 
 def _load_survey(file: Path) -> Known:
-    with np.load(file, allow_pickle=False) as stored:
+    with open_arrays(file) as stored:
         frame = Frame(stored["center"], float(stored["scale"]), bool(stored["unit"]))
         return Known(frame, Copies(stored["first"], stored["pile"]))

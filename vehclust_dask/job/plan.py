@@ -27,6 +27,7 @@ from vehclust_dask.kernels.tiles import SLACK
 from vehclust_dask.records import RowGrid
 from vehclust_dask.store.folders import read_json, require_space
 from vehclust_dask.store.sources import Source, open_source
+from vehclust_dask.store.storage import at
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _check_files(spec: JobSpec) -> None:
     if spec.data.truth is not None:
         named.append(("data.truth", spec.data.truth.file))
     for word, file in named:
-        if not Path(file).exists():
+        if not at(file).exists():
             raise BadInput(f"{word}: there is no {file}; correct the job, or leave {word} out")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from vehclust_dask.job.spec import StudySpec
 from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.moments import Moments, MomentsPass, column_factors
 from vehclust_dask.records import Blocks, RowGrid, Span
+from vehclust_dask.store.folders import open_arrays, write_by
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.steps import Step
+from vehclust_dask.store.storage import at, whole
 from vehclust_dask.store.views import RowsView, blocks_between
 
 F32 = NDArray[np.float32]
@@ -67,7 +70,8 @@ def reduce_study(study: StudySpec, view: RowsView, work: Work, block_rows: int |
     else:
         moments = gather_moments(study, view, work)
         steps = (moments, _components(study, moments, work))
-    pca = PCA.load(steps[-1].folder / "pca.npz")
+    with whole(steps[-1].folder / "pca.npz") as opened:
+        pca = PCA.load(opened)
     grid = _grid(view, pca.n_components_, block_rows)
     reduced = _project(study, view, pca, grid, steps[-1], pca.n_components_, work)
     return Reduced(_matrix(reduced), pca, (*steps, reduced))
@@ -99,9 +103,9 @@ def gather_moments(study: StudySpec, view: RowsView, work: Work) -> Step:
     return work.ensure(step, f"{study.name}: moments of {'+'.join(study.descriptors)}", compute)
 
 
-def load_moments(file: str | Path) -> Moments:
+def load_moments(file: str | os.PathLike[str]) -> Moments:
     """Read the moments that a finished step wrote."""
-    with np.load(file, allow_pickle=False) as stored:
+    with open_arrays(at(file)) as stored:
         return Moments(
             int(stored["n"]),
             stored["mean"],
@@ -133,7 +137,7 @@ def _components(study: StudySpec, moments: Step, work: Work) -> Step:
 def _solve(file: str, out: str, params: dict[str, Any]) -> tuple[int, float]:
     """Solve for components where the memory for it is planned: on a worker."""
     pca = PCA(**params).fit_moments(load_moments(file))
-    pca.save(out)
+    write_by(at(out), pca.save)
     return int(pca.n_components_), float(pca.explained_variance_ratio_.sum())
 
 
@@ -175,7 +179,7 @@ def _daskml_components(study: StudySpec, view: RowsView, work: Work) -> Step:
         pca.mean_, pca.factor_ = shift + found.mean / factor, factor
         pca.n_samples_seen_ = view.grid.n_rows
         pca._describe()
-        pca.save(folder / "pca.npz")
+        write_by(folder / "pca.npz", pca.save)
         share = float(pca.explained_variance_ratio_.sum())
         return {"n_components": count, "explained": share, "engine": "dask-ml"}
 
@@ -259,5 +263,4 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _save(file: Path, **arrays: Any) -> None:
-    with open(file, "wb") as out:
-        np.savez(out, **arrays)
+    write_by(file, lambda out: np.savez(out, **arrays))

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -57,11 +58,15 @@ from vehclust_dask.store.folders import (
     canonical_json,
     digest_of,
     owner_lock,
+    partial_of,
     read_json,
+    read_table,
+    scratch_root,
     write_json,
     write_text,
 )
 from vehclust_dask.store.samples import paths_digest
+from vehclust_dask.store.storage import is_url, scratch_beside, upload
 from vehclust_dask.store.views import RowsView
 
 #: Packages whose version may decide a result or a failure.
@@ -146,7 +151,7 @@ def convert_job(spec: JobSpec, asked: Asked, teller: Teller) -> Dataset:
         _warm(spec, asked)
         with (
             reporting(asked.workdir, spec.name, "convert", teller) as report,
-            open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place,
+            _opened(spec, asked) as place,
         ):
             report.opened(place)
             _greet(place, teller)
@@ -181,7 +186,7 @@ def run_job(spec: JobSpec, asked: Asked, teller: Teller) -> Path:
         with (
             Watch() as watch,
             watch.measure() as whole,
-            open_place(asked.place, workdir=asked.workdir, per_task=spec.per_task_bytes) as place,
+            _opened(spec, asked) as place,
         ):
             report.opened(place)
             _greet(place, teller)
@@ -205,7 +210,7 @@ def _finished_run(spec: JobSpec, asked: Asked, teller: Teller) -> Path | None:
         return None
     scores = folder / "tables" / "scores.parquet"
     if scores.exists():
-        table = pd.read_parquet(scores)
+        table = read_table(scores)
         _with_notes(table, spec, asked.workdir, folder)
     teller.say(f"{folder.name} is finished already; change the job to compute something else")
     return folder
@@ -242,10 +247,17 @@ def _warm(spec: JobSpec, asked: Asked) -> None:
         warm_tiles()
 
 
+def _opened(spec: JobSpec, asked: Asked) -> AbstractContextManager[OpenPlace]:
+    scratch = scratch_root(asked.workdir)
+    return open_place(asked.place, workdir=scratch, per_task=spec.per_task_bytes)
+
+
 def _greet(place: OpenPlace, teller: Teller) -> None:
     if place.dashboard:
         teller.say(f"dashboard  {place.dashboard}")
-        teller.say(f"           from another machine: {tunnel_line(place.dashboard)}")
+        teller.say(
+            f"           from another machine: {tunnel_line(place.dashboard, place.gateway)}"
+        )
     limit = show_bytes(place.memory_limit) if place.memory_limit else "no limit"
     teller.say(f"workers    {place.n_workers}, {limit} each")
 
@@ -264,10 +276,8 @@ def _run(
     with owner_lock(_dataset_lock(spec, asked), f"data set {spec.data.dataset}"):
         dataset = convert(spec.data, asked.workdir, say=teller.say, verify=asked.verify)
     folder = run_folder(spec, dataset, asked.workdir)
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
     work = Work(asked.workdir, spec.seed, teller.say, watch)
-    with _performance_report(place, partial / "performance.html"):
+    with _prepared(folder) as partial, _performance_report(place, partial / "performance.html"):
         known = Known.of(dataset.samples, dataset.dropped)
         results = [_study(study, spec, dataset, known, work) for study in spec.studies]
         scores = _tables(partial, results, dataset, work)
@@ -275,10 +285,9 @@ def _run(
             scores = _with_notes(scores, spec, asked.workdir, partial)
         if results:
             draw_figures(partial / "figures", results, scores, dataset, spec.report, teller.say)
-    write_text(partial / "job.yaml", asked.job_file.read_text(encoding="utf-8"))
-    manifest = _manifest(spec, asked, place, dataset, results, began, whole)
-    write_json(partial / MANIFEST, manifest)
-    _publish_run(partial, folder)
+        write_text(partial / "job.yaml", asked.job_file.read_text(encoding="utf-8"))
+        manifest = _manifest(spec, asked, place, dataset, results, began, whole)
+        write_json(partial / MANIFEST, manifest)
     return folder
 
 
@@ -401,7 +410,20 @@ def _performance_report(place: OpenPlace, file: Path) -> Iterator[None]:
         yield
 
 
-def _publish_run(partial: Path, folder: Path) -> None:
+@contextlib.contextmanager
+def _prepared(folder: Path) -> Iterator[Path]:
+    """Give a folder of this machine to write a run into; it becomes visible whole, or not at all.
+
+    The folder of an object store is written from it object by object, its manifest last.
+    """
+    if is_url(folder):
+        with scratch_beside(folder) as scratch:
+            yield scratch
+            upload(scratch, folder, MANIFEST)
+        return
+    partial = partial_of(folder, hidden=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    yield partial
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)

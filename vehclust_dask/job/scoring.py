@@ -32,7 +32,7 @@ from vehclust_dask.kernels.scores import (
 )
 from vehclust_dask.kernels.silhouette import ClusterMeans, squared_silhouettes
 from vehclust_dask.records import Span
-from vehclust_dask.store.folders import digest_of
+from vehclust_dask.store.folders import digest_of, read_table, write_table
 from vehclust_dask.store.matrices import Matrix
 from vehclust_dask.store.samples import TRUTH
 
@@ -144,18 +144,19 @@ def score_rows(clustered: Clustered, reduced: Reduced, work: Work) -> pd.DataFra
         table = _score_table(clustered, offsets, means, spread)
         with np.errstate(invalid="ignore", divide="ignore"):
             table["silhouette_sq"] = np.where(table["k"] > 1, squared[0] / squared[1], np.nan)
-        table.to_parquet(folder / SCORES)
-        _cluster_table(clustered, offsets, means, spread).to_parquet(folder / CLUSTERS)
+        write_table(table, folder / SCORES, index=None)
+        clusters = _cluster_table(clustered, offsets, means, spread)
+        write_table(clusters, folder / CLUSTERS, index=None)
         return {}
 
     work.ensure(step, f"{clustered.study}/{clustered.name}: scores", compute)
-    return pd.read_parquet(step.folder / SCORES)
+    return read_table(step.folder / SCORES)
 
 
 def cluster_sizes(clustered: Clustered, work: Work) -> pd.DataFrame:
     """Return a row per cluster: k, cluster, size, mean distance, nearest cluster and its distance."""
     step = work.step("scores", {}, clustered.step.digest)
-    return pd.read_parquet(step.folder / CLUSTERS)
+    return read_table(step.folder / CLUSTERS)
 
 
 def _score_table(clustered: Clustered, offsets: I64, means: F64, spread: Spread) -> pd.DataFrame:
@@ -253,11 +254,11 @@ def judge_rows(clustered: Clustered, known: Known, work: Work) -> pd.DataFrame:
         found = solos(_judge_one, calls, clustered.matrices["labels"], known, name=name)
         table = pd.DataFrame(found)
         table.insert(0, "k", list(clustered.ks))
-        table.to_parquet(folder / AGREEMENT)
+        write_table(table, folder / AGREEMENT, index=None)
         return {}
 
     work.ensure(step, f"{clustered.study}/{clustered.name}: agreement with what is known", compute)
-    return pd.read_parquet(step.folder / AGREEMENT)
+    return read_table(step.folder / AGREEMENT)
 
 
 def _judge_one(labels: Matrix, known: Known, s: int) -> dict[str, float]:

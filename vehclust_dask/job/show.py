@@ -17,7 +17,8 @@ from vehclust_dask.job.plan import Plan
 from vehclust_dask.job.run import MANIFEST, read_run
 from vehclust_dask.job.similar import Similar
 from vehclust_dask.labels.export import METHOD_NAMES, export_csv
-from vehclust_dask.store.folders import read_json
+from vehclust_dask.store.folders import read_json, read_table
+from vehclust_dask.store.storage import is_url
 
 #: Columns of the printed scores, with their heads.
 SCORE_HEADS = {
@@ -84,7 +85,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 def run_record(folder: Path) -> dict[str, Any]:
     """Return a run as plain values: its manifest, its folder, its scores."""
     scores = folder / "tables" / "scores.parquet"
-    table = pd.read_parquet(scores) if scores.exists() else pd.DataFrame()
+    table = read_table(scores) if scores.exists() else pd.DataFrame()
     rows = [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
     return {
         "run": folder.name,
@@ -106,7 +107,7 @@ def run_lines(folder: Path, workdir: Path) -> list[str]:
     lines = [f"run {folder.name} ({manifest['dataset']['rows']:,} rows)", ""]
     scores = folder / "tables" / "scores.parquet"
     if scores.exists():
-        table = pd.read_parquet(scores)
+        table = read_table(scores)
         lines += _table(_score_rows(table, manifest["studies"]))
         shown = len(_chosen(table, manifest["studies"]))
         if len(table) > shown:
@@ -220,6 +221,8 @@ def _command() -> str:
 
 def _near(path: Path) -> str:
     """Return a path as seen from here, where that is shorter."""
+    if is_url(path):
+        return str(path)
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

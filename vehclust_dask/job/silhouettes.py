@@ -23,6 +23,7 @@ from vehclust_dask.job.neighbourhood import ROUNDS
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.study import StudySpec
 from vehclust_dask.job.work import Work
+from vehclust_dask.store.folders import read_table, write_table
 from vehclust_dask.store.matrices import Matrix, create_matrix
 from vehclust_dask.store.rounds import Rounds
 from vehclust_dask.store.steps import Step
@@ -124,7 +125,7 @@ def _pass(
         )
         matrix = _write(folder, values, step, reduced)
         tables = [_by_cluster(labels[:, s], values[:, s], k, s) for s, k in enumerate(ks)]
-        pd.concat(tables).to_parquet(folder / BY_CLUSTER, index=False)
+        write_table(pd.concat(tables), folder / BY_CLUSTER)
         keep.clear()
         means = [_mean(values[:, s]) for s in range(len(ks))]
         return {"ks": list(ks), "mean": means, "matrices": {"values": matrix.to_json(folder)}}
@@ -133,7 +134,7 @@ def _pass(
     work.ensure(step, f"{study.name}: silhouettes of {names}", compute)
     facts = step.manifest()
     matrix = Matrix.from_json(facts["matrices"]["values"], step.folder)
-    table = pd.read_parquet(step.folder / BY_CLUSTER)
+    table = read_table(step.folder / BY_CLUSTER)
     found = []
     for s, (one, k) in enumerate(batch):
         by_cluster = table.loc[table["clustering"] == s, "silhouette"].to_numpy()

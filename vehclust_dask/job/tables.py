@@ -16,7 +16,8 @@ from vehclust_dask.errors import BadInput
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.reduction import Reduced
 from vehclust_dask.job.silhouettes import Silhouette
-from vehclust_dask.store.folders import write_text
+from vehclust_dask.store.folders import read_table, write_table, write_text
+from vehclust_dask.store.storage import whole
 from vehclust_dask.store.views import RowsView, original_rows
 
 #: Columns of the notes a person may fill; they are carried to later runs of the same job.
@@ -92,7 +93,7 @@ def read_dropped(folder: Path) -> NDArray[np.int64]:
     file = folder / "dropped.parquet"
     if not file.exists():
         return np.empty(0, np.int64)
-    return pd.read_parquet(file)["row"].to_numpy()
+    return read_table(file)["row"].to_numpy()
 
 
 def score_columns(
@@ -132,7 +133,8 @@ def read_notes(file: Path) -> pd.DataFrame:
     remedy = f"it needs the columns {', '.join(KEYS)}; mend it, or move it away for a new one"
     types = {"study": "str", "clustering": "str", "k": "int64"}
     try:
-        notes = pd.read_csv(file, dtype=types, keep_default_na=False, encoding="utf-8-sig")
+        with whole(file) as opened:
+            notes = pd.read_csv(opened, dtype=types, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:
         raise BadInput(f"the notes {file} cannot be read ({error}): {remedy}") from None
     if not set(KEYS) <= set(notes.columns):
@@ -177,5 +179,5 @@ def without_notes(scores: pd.DataFrame) -> pd.DataFrame:
 
 def write_scores(folder: Path, scores: pd.DataFrame) -> None:
     """Write the scores table as parquet and as CSV."""
-    scores.to_parquet(folder / "scores.parquet", index=False)
+    write_table(scores, folder / "scores.parquet")
     write_text(folder / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.density import CONDENSED, DISTANCES, GRID, REACHABILITY
 from vehclust_dask.job.spec import StudySpec
 from vehclust_dask.job.trees import LINKAGE
+from vehclust_dask.store.folders import open_arrays, read_array, read_table
 
 #: Branches of a drawn tree.
 TOP = 30
@@ -46,7 +44,7 @@ def _draw_top(folder: Path, study: StudySpec, one: Clustered, synthetic: bool) -
     from vehclust_dask.report.trees import Dendrogram
 
     (step,) = [step for step in one.earlier if step.kind == "ward"]
-    linkage = np.load(step.folder / LINKAGE, allow_pickle=False)
+    linkage = read_array(step.folder / LINKAGE)
     k = _shown_cut(study, one)
     title = f"{study.name} / {one.name}"
     display = Dendrogram(linkage, TOP, k, "height of the merge", title, synthetic)
@@ -66,8 +64,8 @@ def _draw_grid(folder: Path, study: str, one: Clustered, metric: str, synthetic:
 
     (step,) = [step for step in one.earlier if step.kind == "density-grid"]
     title, stem = f"{study} / {one.part}", f"{study}-{one.part}"
-    grid = pd.read_parquet(step.folder / GRID)
-    distances = pd.read_parquet(step.folder / DISTANCES)
+    grid = read_table(step.folder / GRID)
+    distances = read_table(step.folder / DISTANCES)
     figures: dict[str, Display] = {
         "dbscan-map": DensityMap(grid, metric, f"{title}: every DBSCAN", synthetic),
         "core-distances": KDistance(distances, metric, f"{title}: core distances", synthetic),
@@ -80,7 +78,7 @@ def _draw_valleys(folder: Path, study: str, one: Clustered, metric: str, synthet
     from vehclust_dask.report.figure import write_figure
     from vehclust_dask.report.reachability import Reachability
 
-    with np.load(one.step.folder / REACHABILITY, allow_pickle=False) as stored:
+    with open_arrays(one.step.folder / REACHABILITY) as stored:
         order, height = stored["order"], stored["height"]
     labels = one.column("labels", one.ks[0])
     title = f"{study} / {one.name}: reachability"
@@ -92,7 +90,7 @@ def _draw_condensed(folder: Path, study: str, one: Clustered, metric: str, synth
     from vehclust_dask.report.figure import write_figure
     from vehclust_dask.report.icicles import CondensedTree
 
-    stored = pd.read_parquet(one.step.folder / CONDENSED)
+    stored = read_table(one.step.folder / CONDENSED)
     if len(stored) < 2:
         return
     chosen = stored[stored["chosen"]].sort_values("label")["cluster"]

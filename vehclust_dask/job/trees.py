@@ -34,8 +34,9 @@ from vehclust_dask.job.work import Work
 from vehclust_dask.kernels.linkage import cut_linkage
 from vehclust_dask.kernels.ward import WardState
 from vehclust_dask.records import Blocks
-from vehclust_dask.store.folders import write_by
+from vehclust_dask.store.folders import open_arrays, read_array, write_by
 from vehclust_dask.store.steps import Step
+from vehclust_dask.store.storage import at
 from vehclust_dask.tasks import tell
 
 F32 = NDArray[np.float32]
@@ -89,7 +90,7 @@ def _grow(
 
 def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
     """Grow the tree where the memory for it is planned, going on from a saved state; return its merges."""
-    known, file = near.survey(), Path(folder) / STATE
+    known, file = near.survey(), at(folder) / STATE
     state = load_tree(file) if file.exists() else start_ward(rows, known, near.lists())
     last, n = time.monotonic(), len(known.copies.first)
 
@@ -102,7 +103,7 @@ def grow(rows: Blocks, near: Neighbourhood, folder: str) -> int:
 
     grow_tree(state, keep)
     linkage = whole_linkage(state, known.copies)
-    write_by(Path(folder) / LINKAGE, lambda out: np.save(out, linkage))
+    write_by(at(folder) / LINKAGE, lambda out: np.save(out, linkage))
     return len(linkage)
 
 
@@ -113,7 +114,7 @@ def save_tree(file: Path, state: WardState) -> None:
 
 def load_tree(file: Path) -> WardState:
     """Read a state."""
-    with np.load(file, allow_pickle=False) as stored:
+    with open_arrays(file) as stored:
         return WardState(**{name: stored[name] for name in WardState._fields})
 
 
@@ -124,7 +125,7 @@ def _cut(study: StudySpec, spec: ClusterSpec, rows: Blocks, tree: Step, work: Wo
 
     def compute(folder: Path) -> dict[str, Any]:
         name = f"ward-{study.name}-{spec.name}"
-        linkage = np.load(tree.folder / LINKAGE, allow_pickle=False)
+        linkage = read_array(tree.folder / LINKAGE)
         n = len(linkage) + 1
         shapes = [np.empty((k, rows.n_features)) for k in ks]
         out = create_places(folder, rows.grid, shapes, step, floats=("sq_dist", "margin"))

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from vehclust_dask.errors import RunMissing, nearest
 from vehclust_dask.store.folders import PARTIAL
+from vehclust_dask.store.storage import is_url, stream
 
 #: How people write a method in a file name.
 METHOD_NAMES = {
@@ -53,7 +54,7 @@ def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: 
     """
     if not labels.is_file():
         raise RunMissing(f"the run has no labels of study '{study}'")
-    table = pq.ParquetFile(labels)
+    table = pq.ParquetFile(stream(labels) if is_url(labels) else labels)
     names = table.schema_arrow.names
     if column not in names:
         allowed = [n for n in names if n not in PLACES]
@@ -66,10 +67,10 @@ def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: 
         file = out / f"{study}_{METHOD_NAMES.get(method, method)}_k{k}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}{PARTIAL}")
-    with open(beside, "w", encoding="utf-8", newline="") as stream:
-        stream.write(f"{key},cluster\n")
+    with open(beside, "w", encoding="utf-8", newline="") as out_file:
+        out_file.write(f"{key},cluster\n")
         for group in table.iter_batches(columns=[key, column]):
             frame = group.to_pandas()
-            frame.to_csv(stream, index=False, header=False, lineterminator="\n")
+            frame.to_csv(out_file, index=False, header=False, lineterminator="\n")
     beside.replace(file)
     return file

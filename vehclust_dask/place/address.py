@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from vehclust_dask.errors import UsageError, VehclustError
+from vehclust_dask.place.code import code
 from vehclust_dask.place.keys import flag, key, text
-from vehclust_dask.place.opened import OpenPlace, check_versions
+from vehclust_dask.place.opened import OpenPlace, look_around
 
 #: How long a scheduler may take to answer.
 ANSWER_WITHIN = "15s"
@@ -30,6 +31,8 @@ class AddressPlace:
         Files that a TLS scheduler asks for.
     insecure : bool
         Allow a scheduler beyond this machine without TLS.
+    code : str
+        ``installed`` on the workers, or ``upload``: sent from here.
     """
 
     kind: ClassVar[str] = "address"
@@ -38,6 +41,7 @@ class AddressPlace:
     tls_cert: str | None = key(text)
     tls_key: str | None = key(text)
     insecure: bool = key(flag, False)
+    code: str = key(code, "installed")
 
 
 def scheduler_place(address: str) -> AddressPlace:
@@ -108,7 +112,7 @@ def show_address(place: AddressPlace) -> str:
         f"dask worker {place.address}{tls.format(who='worker')} --nthreads 1 --memory-limit 2GiB "
         "--dashboard-address 127.0.0.1:0"
     )
-    return f"umask 077\n{scheduler}\n{worker}"
+    return f"umask 027\n{scheduler}\n{worker}"
 
 
 @contextlib.contextmanager
@@ -118,7 +122,7 @@ def join_scheduler(place: AddressPlace, workdir: Path) -> Iterator[OpenPlace]:
 
     try:
         client = Client(
-            place.address, security=_security(place), timeout=ANSWER_WITHIN, set_as_default=True
+            place.address, security=security_of(place), timeout=ANSWER_WITHIN, set_as_default=True
         )
     except (OSError, TimeoutError) as error:
         raise VehclustError(
@@ -133,15 +137,13 @@ def join_scheduler(place: AddressPlace, workdir: Path) -> Iterator[OpenPlace]:
                 f"the scheduler at {place.address} has no workers after 60 s; "
                 f"start some with 'dask worker {place.address} --nthreads 1'"
             ) from None
-        check_versions(client)
-        infos = client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [int(w["memory_limit"] or 0) for w in infos]
-        yield OpenPlace(client, None, client.dashboard_link, len(limits), min(limits))
+        yield look_around(client, None, place.code, client.dashboard_link)
     finally:
         client.close(timeout=5)
 
 
-def _security(place: AddressPlace) -> Any:
+def security_of(place: Any) -> Any:
+    """Return what a client of a place shows and asks for; None: no TLS."""
     from distributed.security import Security
 
     if not place.tls_ca:

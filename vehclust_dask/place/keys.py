@@ -53,6 +53,15 @@ def port(value: Any) -> int | None:
     return number
 
 
+def ports(value: Any) -> str:
+    """Read a range of ports, like 9000:9100."""
+    first, colon, last = str(value).partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
+        raise ValueError(f"{value!r}: a range of ports is needed; write it like '9000:9100'")
+    port(int(last))
+    return str(value)
+
+
 def size(value: Any) -> int:
     """Read bytes, written like 1GiB."""
     if isinstance(value, bool) or not isinstance(value, int | str):

@@ -19,11 +19,18 @@ from vehclust_dask.place.address import (
     show_address,
 )
 from vehclust_dask.place.keys import AUTO, read_key
+from vehclust_dask.place.kubernetes import (
+    KubernetesPlace,
+    check_kubernetes,
+    show_kubernetes,
+    start_kubernetes,
+)
 from vehclust_dask.place.local import LocalPlace, show_local, start_local
 from vehclust_dask.place.opened import OpenPlace, prepare_workers, settings
 from vehclust_dask.place.slurm import SlurmPlace, check_slurm, show_slurm, start_slurm
+from vehclust_dask.place.ssh import SshPlace, check_ssh, show_ssh, start_ssh
 
-Place: TypeAlias = LocalPlace | AddressPlace | SlurmPlace
+Place: TypeAlias = LocalPlace | AddressPlace | SlurmPlace | SshPlace | KubernetesPlace
 
 
 def _unshown(place: Any) -> str:
@@ -65,6 +72,8 @@ def _anything(place: Any, label: str) -> None:
 KINDS = {
     "local": Kind(LocalPlace, _anything, start_local, show_local),
     "address": Kind(AddressPlace, check_address, join_scheduler, show_address),
+    "ssh": Kind(SshPlace, check_ssh, start_ssh, show_ssh),
+    "kubernetes": Kind(KubernetesPlace, check_kubernetes, start_kubernetes, show_kubernetes),
     "slurm": Kind(SlurmPlace, check_slurm, start_slurm, show_slurm),
 }
 

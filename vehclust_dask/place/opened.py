@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vehclust_dask import budget
-from vehclust_dask.errors import NotEnough, VehclustError
+from vehclust_dask.errors import NotEnough
+from vehclust_dask.place.code import bring_code
 
 #: Memory a worker needs before it holds any rows: Python, numpy, numba, Dask.
 WORKER_BASE_BYTES = 350 * budget.MIB
@@ -34,6 +35,8 @@ class OpenPlace:
     n_workers : int
     memory_limit : int
         Bytes of the smallest worker; 0 where it has no limit.
+    gateway : str or None
+        Machine from whose loopback the dashboard is seen, like me@node1; None: this one.
     """
 
     client: Any
@@ -41,6 +44,7 @@ class OpenPlace:
     dashboard: str | None
     n_workers: int
     memory_limit: int
+    gateway: str | None = None
 
 
 def settings() -> dict[str, Any]:
@@ -74,26 +78,19 @@ def close_quietly(opened: Any, timeout: int) -> None:
         opened.close(timeout=timeout)
 
 
-def _our_version() -> str:
-    from vehclust_dask import __version__
-
-    return __version__
-
-
 def check_versions(client: Any) -> None:
-    """Refuse workers that do not have our code, or another version of it."""
-    ours = _our_version()
-    try:
-        theirs = client.run(_our_version)
-    except (ImportError, AttributeError) as error:
-        raise VehclustError(
-            f"the workers cannot import vehclust_dask ({error}); install the same version ({ours}) there"
-        ) from None
-    for worker, version in sorted(theirs.items()):
-        if version != ours:
-            raise VehclustError(
-                f"worker {worker} has vehclust_dask {version}, this is {ours}; install the same version"
-            )
+    """Refuse workers that do not have our code, or another version of it or of what it stands on."""
+    bring_code(client, "installed")
+
+
+def look_around(
+    client: Any, cluster: Any, code: str, dashboard: str | None, gateway: str | None = None
+) -> OpenPlace:
+    """Bring our code to the workers that have come; return the open place with what they have."""
+    bring_code(client, code)
+    infos = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [int(w["memory_limit"] or 0) for w in infos]
+    return OpenPlace(client, cluster, dashboard, len(limits), min(limits), gateway)
 
 
 def prepare_workers(opened: OpenPlace, per_task: int) -> None:
@@ -111,8 +108,8 @@ def prepare_workers(opened: OpenPlace, per_task: int) -> None:
     opened.client.register_plugin(PrepareWorker(kept))
 
 
-def tunnel_line(link: str) -> str:
+def tunnel_line(link: str, gateway: str | None = None) -> str:
     """Return the command that shows a dashboard on another machine's browser."""
     parts = urlsplit(link)
-    host = socket.gethostname()
-    return f"ssh -L {parts.port}:{parts.hostname}:{parts.port} {getpass.getuser()}@{host}"
+    host = gateway or f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"ssh -L {parts.port}:{parts.hostname}:{parts.port} {host}"

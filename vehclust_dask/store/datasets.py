@@ -7,9 +7,9 @@ a new part and leaves the old one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,15 +22,20 @@ from numpy.typing import NDArray
 from vehclust_dask.kernels.columns import ColumnStats, column_stats, merge_columns
 from vehclust_dask.records import RowGrid, Span
 from vehclust_dask.store.folders import (
-    PARTIAL,
     digest_of,
+    open_arrays,
+    partial_of,
     publish,
+    read_array,
     read_json,
     remove_leftovers,
+    write_by,
     write_bytes,
     write_json,
+    write_last,
 )
 from vehclust_dask.store.matrices import Matrix, create_array
+from vehclust_dask.store.storage import at, is_url, remove_tree, whole
 
 ARRAY = "X"
 
@@ -80,7 +85,8 @@ class Part:
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the statistics of every column: minimum, mean, maximum, std, zeros, constant."""
-        table = pq.read_table(self.folder / "columns.parquet")
+        with whole(self.folder / "columns.parquet") as opened:
+            table = pq.read_table(opened)
         return {name: table[name].to_numpy() for name in table.column_names}
 
 
@@ -106,11 +112,11 @@ class PartWriter:
     @property
     def matrix(self) -> Matrix:
         """Return the array that is written."""
-        path = str(Path(self.folder) / ARRAY)
+        path = str(at(self.folder) / ARRAY)
         return Matrix((path,), self.grid, self.n_features, "float32", "")
 
     def _facts(self, i: int) -> Path:
-        return Path(self.folder) / "blocks" / f"{i:06d}.npz"
+        return at(self.folder) / "blocks" / f"{i:06d}.npz"
 
     def is_written(self, i: int) -> bool:
         """Say whether a block is whole: its statistics are written after its values."""
@@ -121,21 +127,15 @@ class PartWriter:
         self.matrix.write(i, X)
         stats = column_stats(X, self.grid.span(i).row0)
         digest = hashlib.sha256(np.ascontiguousarray(X).data).digest()
-        _save_arrays(self._facts(i), digest=np.frombuffer(digest, np.uint8), **vars(stats))
+        arrays = {"digest": np.frombuffer(digest, np.uint8), **vars(stats)}
+        write_by(self._facts(i), lambda out: np.savez(out, **arrays))
 
     def facts(self, i: int) -> tuple[bytes, ColumnStats]:
         """Return digest and statistics of a written block."""
-        with np.load(self._facts(i), allow_pickle=False) as stored:
+        with open_arrays(self._facts(i)) as stored:
             values = {name: stored[name] for name in stored.files}
         digest = values.pop("digest").tobytes()
         return digest, ColumnStats(n=int(values.pop("n")), **values)
-
-
-def _save_arrays(file: Path, **arrays: Any) -> None:
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with open(beside, "wb") as out:
-        np.savez(out, **arrays)
-    os.replace(beside, file)
 
 
 def convert_block(i: int, span: Span, source: RowSource, writer: PartWriter) -> bool:
@@ -158,8 +158,14 @@ def source_rows(source: RowSource, writer: PartWriter, span: Span) -> NDArray[np
     """Return the source's values of a block, in the order of the data set."""
     if writer.order is None:
         return source.read(span.start, span.stop)
-    order = np.load(writer.order, mmap_mode="r")[span.start : span.stop]
+    order = _order(writer.order)[span.start : span.stop]
     return source.take(np.array(order, dtype=np.int64))
+
+
+@functools.lru_cache(maxsize=2)
+def _order(file: str) -> NDArray[np.int64]:
+    """Return the source row of every row; the file is named by its content."""
+    return read_array(at(file)) if is_url(file) else np.load(file, mmap_mode="r")
 
 
 def block_digest(i: int, span: Span, source: RowSource, writer: PartWriter) -> bytes:
@@ -185,7 +191,7 @@ def read_part(folder: Path) -> Part:
         record["n_features"],
         record["block_rows"],
         record["digest"],
-        tuple(np.load(folder / "bad_rows.npy", allow_pickle=False).tolist()),
+        tuple(read_array(folder / "bad_rows.npy").tolist()),
     )
 
 
@@ -211,7 +217,7 @@ def begin_part(
     order : ndarray of shape (n_rows,), int64, or None
         Source row of every row.
     """
-    partial = folder / f".part-{digest_of([fingerprint, block_rows, compress])}{PARTIAL}"
+    partial = partial_of(folder / f"part-{digest_of([fingerprint, block_rows, compress])}", True)
     (partial / "blocks").mkdir(parents=True, exist_ok=True)
     create_array(partial / ARRAY, n_rows, block_rows, n_features, "float32", compress, {})
     order_file = None if order is None else keep_order(partial, order)
@@ -239,16 +245,16 @@ def finish_part(folder: Path, writer: PartWriter, fingerprint: dict[str, Any]) -
         digests.update(digest)
         stats = facts if stats is None else merge_columns(stats, facts)
     assert stats is not None, "a part holds at least one row"
-    partial, name = Path(writer.folder), digests.hexdigest()[:16]
-    final = folder / f"part-{name}-{writer.grid.block_rows}"
-    if not final.exists():
+    partial, name = at(writer.folder), digests.hexdigest()[:16]
+    # A part is named by its content where a folder can be renamed, else by what it is made from.
+    final = partial if is_url(partial) else folder / f"part-{name}-{writer.grid.block_rows}"
+    bad_rows = stats.bad_rows
+    if partial == final or not final.exists():
         _write_columns(partial / "columns.parquet", stats)
-        np.save(partial / "bad_rows.npy", stats.bad_rows)
-        for facts_file in (partial / "blocks").iterdir():
-            facts_file.unlink()
-        (partial / "blocks").rmdir()
+        write_by(partial / "bad_rows.npy", lambda out: np.save(out, bad_rows))
+        remove_tree(partial / "blocks")
         remove_leftovers(partial)
-        write_json(partial / "part.json", _record(writer, name, [fingerprint]))
+        write_last(partial / "part.json", _record(writer, name, [fingerprint]))
         publish(partial, final)
     else:
         record = read_json(final / "part.json")

@@ -19,8 +19,11 @@ from vehclust_dask.cache import CACHE
 from vehclust_dask.errors import BadInput
 from vehclust_dask.records import RowGrid, Span
 from vehclust_dask.store.folders import PARTIAL
+from vehclust_dask.store.storage import at, is_url, zarr_options
 
 SCHEMA_VERSION = 1
+#: Most bytes of a piece of a shard.
+PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Matrix:
         """Return block ``i`` from storage and keep nothing: for rows that are passed by once."""
         span = self.grid.span(i)
         path = self.paths[span.part]
-        if not self.is_written(i):
+        if not self._is_known(i):
             # It would read as fill values without a word.
             raise BadInput(f"block {i} of {path} is missing; delete that folder and run again")
         try:
@@ -73,6 +76,7 @@ class Matrix:
             _write_chunk(self._chunk(span), np.ascontiguousarray(block, dtype=self.dtype))
         else:
             array[span.start : span.stop] = block
+            _note_written(str(self._chunk(span)))
 
     def write_rows(self, values: NDArray[Any]) -> None:
         """Write all blocks from values of shape (n_rows, n_features), in the matrix's type."""
@@ -84,8 +88,20 @@ class Matrix:
         """Say whether block ``i`` is on storage."""
         return self._chunk(self.grid.span(i)).exists()
 
+    def _is_known(self, i: int) -> bool:
+        """Say whether block ``i`` is on storage; an object store is asked once, blocks do not go."""
+        span = self.grid.span(i)
+        if not is_url(self.paths[span.part]):
+            return self.is_written(i)
+        if str(self._chunk(span)) in _WRITTEN:
+            return True
+        if self.is_written(i):
+            _note_written(str(self._chunk(span)))
+            return True
+        return False
+
     def _chunk(self, span: Span) -> Path:
-        return Path(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0"
+        return at(self.paths[span.part]) / "c" / str(span.start // self.grid.block_rows) / "0"
 
     def check_whole(self) -> None:
         """Refuse a matrix with blocks missing: they would read as fill values without a word."""
@@ -98,13 +114,13 @@ class Matrix:
 
     def moved(self, old: Path, new: Path) -> Matrix:
         """Return the handle after its folder was renamed."""
-        paths = tuple(str(new / Path(p).relative_to(old)) for p in self.paths)
+        paths = tuple(str(new / at(p).relative_to(old)) for p in self.paths)
         return Matrix(paths, self.grid, self.n_features, self.dtype, self.digest)
 
     def to_json(self, root: Path) -> dict[str, Any]:
         """Return the handle as plain values, its paths relative to ``root``."""
         return {
-            "paths": [str(Path(p).relative_to(root)) for p in self.paths],
+            "paths": [str(at(p).relative_to(root)) for p in self.paths],
             "part_rows": list(self.grid.part_rows),
             "block_rows": self.grid.block_rows,
             "n_features": self.n_features,
@@ -124,16 +140,29 @@ class Matrix:
         )
 
 
+#: Blocks of object stores that are known to be there, in this process.
+_WRITTEN: set[str] = set()
+_MOST_NOTED = 1 << 16
+
+
+def _note_written(chunk: str) -> None:
+    if len(_WRITTEN) >= _MOST_NOTED:
+        _WRITTEN.clear()
+    _WRITTEN.add(chunk)
+
+
 @functools.lru_cache(maxsize=64)
 def _open(path: str, mode: str = "r") -> Any:
     # An all-zero chunk must be written too, or it could not be told from a missing one.
     with zarr.config.set({"array.write_empty_chunks": True}):
-        return zarr.open_array(path, mode=mode)
+        return zarr.open_array(path, mode=mode, storage_options=zarr_options(path))
 
 
 @functools.lru_cache(maxsize=64)
 def _is_plain(path: str) -> bool:
     """Say whether a chunk of the array is its bytes and their checksum, nothing else."""
+    if is_url(path):
+        return False
     little, *others = _open(path).metadata.codecs
     plain = isinstance(little, BytesCodec) and little.endian in (None, Endian.little)
     return plain and [type(codec) for codec in others] == [Crc32cCodec]
@@ -203,10 +232,13 @@ def create_array(
     """Create one zarr array with a chunk per block, unless it is there."""
     if (path / "zarr.json").exists():
         return
+    rows = max(1, min(block_rows, n_rows))
+    chunk_rows = _chunk_rows(path, rows, n_features * np.dtype(dtype).itemsize)
     zarr.create_array(
         str(path),
         shape=(n_rows, n_features),
-        chunks=(max(1, min(block_rows, n_rows)), n_features),
+        chunks=(chunk_rows, n_features),
+        shards=None if chunk_rows == rows else (rows, n_features),
         dtype=dtype,
         compressors=_codecs(compress),
         filters=None,
@@ -214,7 +246,18 @@ def create_array(
         attributes={"schema": "vehclust-matrix", "schema_version": SCHEMA_VERSION} | attributes,
         dimension_names=("row", "column"),
         overwrite=False,
+        storage_options=zarr_options(path),
     )
+
+
+def _chunk_rows(path: Path, rows: int, row_bytes: int) -> int:
+    """Return the rows of a chunk: a block; on an object store a piece of one, a block being a shard.
+
+    A shard is one object, written at once; of its pieces a reader may fetch some.
+    """
+    while is_url(path) and rows % 2 == 0 and rows * row_bytes > PIECE_BYTES:
+        rows //= 2
+    return rows
 
 
 def _codecs(compress: str) -> Sequence[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
+from vehclust_dask.store.storage import at, whole
 
 #: Names of a column of paths, the most telling first; any case.
 PATH_COLUMNS = ("path", "paths", "filename", "filenames", "file", "files", "image", "images")
@@ -67,9 +68,9 @@ def read_paths(file: str | Path) -> list[str]:
     """
     name = str(file)
     try:
-        raw = Path(file).read_bytes()
+        raw = at(file).read_bytes()
     except OSError as error:
-        raise BadInput(f"{name} cannot be read: {error.strerror}") from error
+        raise BadInput(f"{name} cannot be read: {error.strerror or error}") from error
     if raw.startswith(b"PAR1"):
         paths, lines = _read_table(name), None
     else:
@@ -181,12 +182,14 @@ def _read_table(file: str) -> list[str]:
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(file).names
+        names = pq.read_schema(whole(file)).names
         column = names[0] if len(names) == 1 else find_column(names)
         if column is None:
             allowed = ", ".join(PATH_COLUMNS)
             _refuse(file, f"has no column of paths; call it one of {allowed}")
-        values = pq.read_table(file, columns=[column]).column(0).cast(pa.string()).to_pylist()
+        values = (
+            pq.read_table(whole(file), columns=[column]).column(0).cast(pa.string()).to_pylist()
+        )
     except (OSError, pa.ArrowException) as error:
         raise BadInput(f"{file} cannot be read as parquet: {error}") from error
     return ["" if value is None else value for value in values]

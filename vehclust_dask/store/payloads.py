@@ -6,7 +6,6 @@ with ``pread`` into buffers: mapped pages would count as the worker's memory.
 
 from __future__ import annotations
 
-import os
 import threading
 import zipfile
 import zlib
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.store.pickle_values import decode_piece
+from vehclust_dask.store.storage import Reader, stream
 
 #: Encoded bytes that are decoded at a time.
 _CHUNK = 1 << 18
@@ -50,26 +50,14 @@ class Payload(Protocol):
 
 
 @contextmanager
-def open_descriptor(file: str) -> Iterator[int]:
-    """Open a file for ``pread``; a file that has gone is BadInput."""
+def open_reader(file: str) -> Iterator[Reader]:
+    """Open a file for reading from any position; a file that has gone is BadInput."""
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        reader = Reader(file)
     except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}") from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def fill(descriptor: int, file: str, view: memoryview, offset: int) -> None:
-    """Fill a buffer from an open file; one call of the system reads at most 2 GiB."""
-    done = 0
-    while done < len(view):
-        n = os.preadv(descriptor, [view[done:]], offset + done)
-        if n == 0:
-            raise BadInput(f"{file} ends at byte {offset + done:,}: it changed since it was opened")
-        done += n
+        raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
+    with reader:
+        yield reader
 
 
 @dataclass(frozen=True)
@@ -94,8 +82,8 @@ class InPlace:
     @contextmanager
     def opened(self) -> Iterator[ReadInto]:
         """Open the file; the function given reads with ``pread``."""
-        with open_descriptor(self.file) as descriptor:
-            yield lambda view, start: fill(descriptor, self.file, view, self.offset + start)
+        with open_reader(self.file) as reader:
+            yield lambda view, start: reader.fill(view, self.offset + start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +128,8 @@ class Encoded:
             If the text is not written in this form, or holds another number of bytes.
         """
         starts, offsets, total = [0], [offset], 0
-        with open_descriptor(file) as descriptor:
-            chunks = _decode(descriptor, file, form, offset, offset + size, min(_CHUNK, every))
+        with open_reader(file) as reader:
+            chunks = _decode(reader, file, form, offset, offset + size, min(_CHUNK, every))
             for decoded, following in chunks:
                 total += len(decoded)
                 if total - starts[-1] >= every:
@@ -162,14 +150,14 @@ class Encoded:
     @contextmanager
     def opened(self) -> Iterator[ReadInto]:
         """Open the file; the function given decodes from the place before its position."""
-        with open_descriptor(self.file) as descriptor:
-            yield lambda view, start: self._read(descriptor, view, start)
+        with open_reader(self.file) as reader:
+            yield lambda view, start: self._read(reader, view, start)
 
-    def _read(self, descriptor: int, view: memoryview, start: int) -> None:
+    def _read(self, reader: Reader, view: memoryview, start: int) -> None:
         place = int(np.searchsorted(self.starts, start, side="right")) - 1
         skip, done = start - int(self.starts[place]), 0
         begin = int(self.offsets[place])
-        for decoded, _ in _decode(descriptor, self.file, self.form, begin, self.end, _CHUNK):
+        for decoded, _ in _decode(reader, self.file, self.form, begin, self.end, _CHUNK):
             if done == len(view):
                 return
             part = memoryview(decoded)[skip : skip + len(view) - done]
@@ -181,11 +169,11 @@ class Encoded:
 
 
 def _decode(
-    descriptor: int, file: str, form: str, begin: int, end: int, chunk: int
+    reader: Reader, file: str, form: str, begin: int, end: int, chunk: int
 ) -> Iterator[tuple[bytes, int]]:
     """Yield decoded bytes and where in the file the text that follows them begins."""
     while begin < end:
-        raw = os.pread(descriptor, min(chunk, end - begin), begin)
+        raw = reader.pread(min(chunk, end - begin), begin)
         if not raw:
             raise BadInput(f"{file} ends at byte {begin:,}: it changed since it was opened")
         try:
@@ -259,7 +247,7 @@ class Deflated:
         cursor = self._cursor
         if cursor.stream is not None:
             cursor.stream.close()
-        with zipfile.ZipFile(self.file) as archive:
+        with zipfile.ZipFile(stream(self.file)) as archive:
             # The stream keeps its own hold of the file: closing the archive leaves it open.
             cursor.stream, cursor.at = archive.open(self.member), 0
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import struct
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -16,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vehclust_dask.errors import BadInput
+from vehclust_dask.store.folders import write_by
+from vehclust_dask.store.storage import about, files_below, is_url, stream, whole
 
 #: Files with other endings are no photos and are left out of the index.
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
@@ -43,31 +43,33 @@ def refresh_index(where: Path, index: Path) -> None:
         If there is nothing to read, or a zip that is damaged, encrypted or packed otherwise.
     """
     try:
-        about = where.stat()
+        folder = where.is_dir()
+        stamp = None if folder else about(where)
     except OSError as error:
         raise BadInput(
-            f"cannot open the photos at {where}: {error.strerror}; give a folder or a zip"
+            f"cannot open the photos at {where}: {error.strerror or error}; give a folder or a zip"
         ) from error
-    if stat.S_ISDIR(about.st_mode):
+    if stamp is None:
         names = sorted(_walk(where))
         _write_index(index, pa.table({"name": pa.array(names, pa.string())}), {"kind": "folder"})
         return
-    stamp = {"kind": "zip", "zip_size": about.st_size, "zip_mtime_ns": about.st_mtime_ns}
+    made_from = {"kind": "zip", "zip_size": stamp.size, "zip_mtime_ns": stamp.mtime_ns}
     kept = read_index(index)
-    if kept is None or kept[1] != stamp:
-        _write_index(index, _zip_table(where), stamp)
+    if kept is None or kept[1] != made_from:
+        _write_index(index, _zip_table(where), made_from)
 
 
 def read_index(index: Path) -> tuple[pa.Table, dict[str, Any]] | None:
     """Return an index and what it was made from, or None where there is none of this version."""
     try:
-        table = pq.ParquetFile(index).read()
-        about = json.loads((table.schema.metadata or {})[b"vehclust"])
+        with whole(index) as opened:
+            table = pq.ParquetFile(opened).read()
+        made_from = json.loads((table.schema.metadata or {})[b"vehclust"])
     except (FileNotFoundError, pa.ArrowInvalid, KeyError, ValueError):
         return None
-    if any(about.pop(key, None) != value for key, value in _SCHEMA.items()):
+    if any(made_from.pop(key, None) != value for key, value in _SCHEMA.items()):
         return None
-    return table, about
+    return table, made_from
 
 
 def _is_picture(name: str) -> bool:
@@ -79,6 +81,9 @@ def _is_picture(name: str) -> bool:
 
 def _walk(root: Path) -> Iterator[str]:
     """Yield the photos below a folder by relative path; links that lead out of it are no photos."""
+    if is_url(root):
+        yield from filter(_is_picture, files_below(root))
+        return
     real_root = os.path.realpath(root)
     todo = [""]
     while todo:
@@ -111,7 +116,7 @@ def _is_text(name: str) -> bool:
 def _zip_table(where: Path) -> pa.Table:
     """Read the central directory of a zip into the table of an index."""
     try:
-        with zipfile.ZipFile(where) as archive:
+        with stream(where) as opened, zipfile.ZipFile(opened) as archive:
             members = {
                 name: member
                 for member in archive.infolist()
@@ -143,7 +148,7 @@ def _zip_table(where: Path) -> pa.Table:
 
 def _what_is_wrong(where: Path) -> str:
     try:
-        with open(where, "rb") as file:
+        with stream(where) as file:
             begins_well = file.read(4) == b"PK\x03\x04"
     except OSError:
         return "cannot be read; check its permissions"
@@ -152,22 +157,15 @@ def _what_is_wrong(where: Path) -> str:
     return "is neither a folder nor a zip; give one of them"
 
 
-def _write_index(index: Path, table: pa.Table, about: dict[str, Any]) -> None:
+def _write_index(index: Path, table: pa.Table, made_from: dict[str, Any]) -> None:
     """Write an index under a temporary name and let it appear whole."""
-    index.parent.mkdir(parents=True, exist_ok=True)
-    stamp = json.dumps(about | _SCHEMA, sort_keys=True)
+    stamp = json.dumps(made_from | _SCHEMA, sort_keys=True)
     table = table.replace_schema_metadata({"vehclust": stamp})
     numbers = [name for name in table.column_names if name != "name"]
-    draft = index.with_name(f".{index.name}.{uuid.uuid4().hex}")
-    try:
-        pq.write_table(
-            table,
-            draft,
-            compression="zstd",
-            use_dictionary=False,
-            column_encoding={"name": "DELTA_BYTE_ARRAY"}
-            | dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-        )
-        os.replace(draft, index)
-    finally:
-        draft.unlink(missing_ok=True)
+    encoding = {"name": "DELTA_BYTE_ARRAY"} | dict.fromkeys(numbers, "DELTA_BINARY_PACKED")
+    write_by(
+        index,
+        lambda out: pq.write_table(
+            table, out, compression="zstd", use_dictionary=False, column_encoding=encoding
+        ),
+    )

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput
 from vehclust_dask.store.photo_index import PICTURE_SUFFIXES, read_index, refresh_index
+from vehclust_dask.store.storage import Reader, about, at, files_below, is_url
 
 #: A member that unpacks to more than this is no vehicle photo but a zip bomb.
 MAX_PHOTO_BYTES = 256 << 20
@@ -73,11 +74,11 @@ class Pixels(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Opened:
-    """What a process holds of an index: columns, and the zip's descriptor (-1 for a folder)."""
+    """What a process holds of an index: columns, and the opened zip (None for a folder)."""
 
     names: pa.Array
     columns: dict[str, NDArray[np.int64]]
-    fd: int
+    zip: Reader | None
 
 
 class Photos:
@@ -187,7 +188,9 @@ class Photos:
         """
         i = self._checked(entry)
         opened = self._opened
-        return self._read_file(self.name(i)) if opened.fd < 0 else self._read_member(opened, i)
+        if opened.zip is None:
+            return self._read_file(self.name(i))
+        return self._read_member(opened, opened.zip, i)
 
     def thumbnail(self, entry: int, size: int) -> Image.Image:
         """Return one photo, upright, in RGB, as large as fits into a square of ``size`` pixels.
@@ -242,18 +245,20 @@ class Photos:
         opened = self._opened
         for name in opened.names.to_pylist():
             digest.update(f"{name}\n".encode())
-        if opened.fd >= 0:
+        if opened.zip is not None:
             for key, column in sorted(opened.columns.items()):
                 digest.update(key.encode() + column.tobytes())
-            about = os.fstat(opened.fd)
-            digest.update(f"{about.st_size} {about.st_mtime_ns}".encode())
+            now = opened.zip.about
+            digest.update(f"{now.size} {now.mtime_ns}".encode())
             return digest.hexdigest()[:16]
+        listed = files_below(self.where) if is_url(self.where) else None
         for name in opened.names.to_pylist():
             try:
-                about = os.stat(os.path.join(self.where, name))
-            except OSError as error:
-                raise BadInput(f"photo '{name}' of {self.where}: {error.strerror}") from error
-            digest.update(f"{about.st_size} {about.st_mtime_ns}\n".encode())
+                now = about(self.where / name) if listed is None else listed[name]
+            except (OSError, KeyError) as error:
+                told = getattr(error, "strerror", None) or "is gone"
+                raise BadInput(f"photo '{name}' of {self.where}: {told}") from error
+            digest.update(f"{now.size} {now.mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -266,19 +271,19 @@ class Photos:
         kept = read_index(self.index)
         if kept is None:
             raise BadInput(f"there is no photo index at {self.index}; open the photos again")
-        table, about = kept
+        table, made_from = kept
         names = table["name"].combine_chunks()
-        if about["kind"] == "folder":
-            return _Opened(names, {}, -1)
-        fd = os.open(self.where, os.O_RDONLY)
-        weakref.finalize(self, os.close, fd)
-        if os.fstat(fd).st_size != about["zip_size"]:
+        if made_from["kind"] == "folder":
+            return _Opened(names, {}, None)
+        reader = Reader(self.where)
+        weakref.finalize(self, reader.close)
+        if reader.about.size != made_from["zip_size"]:
             raise BadInput(f"{self.where} changed after it was indexed; open the photos again")
         columns = {
             key: table[key].to_numpy().astype(np.int64)
             for key in ("header_offset", "size", "file_size", "method")
         }
-        return _Opened(names, columns, fd)
+        return _Opened(names, columns, reader)
 
     def _checked(self, entry: int) -> int:
         if not 0 <= entry < self.n_photos:
@@ -323,6 +328,11 @@ class Photos:
         return best
 
     def _read_file(self, name: str) -> bytes:
+        if is_url(self.where):
+            try:
+                return (self.where / name).read_bytes()
+            except OSError as error:
+                raise BadInput(f"photo '{name}' of {self.where}: {error}") from error
         root = os.path.realpath(self.where)
         path = os.path.realpath(os.path.join(root, name))
         if os.path.commonpath([root, path]) != root:
@@ -333,7 +343,7 @@ class Photos:
         except OSError as error:
             raise BadInput(f"photo '{name}' of {self.where}: {error.strerror}") from error
 
-    def _read_member(self, opened: _Opened, i: int) -> bytes:
+    def _read_member(self, opened: _Opened, reader: Reader, i: int) -> bytes:
         offset, size, file_size, method = (int(column[i]) for column in opened.columns.values())
         name = self.name(i)
         if max(size, file_size) > MAX_PHOTO_BYTES:
@@ -342,14 +352,14 @@ class Photos:
                 f"at most {show_bytes(MAX_PHOTO_BYTES)} are allowed"
             )
         head = _LOCAL_HEADER.size
-        raw = os.pread(opened.fd, head + len(name.encode()) + _EXTRA_GUESS + size, offset)
+        raw = reader.pread(head + len(name.encode()) + _EXTRA_GUESS + size, offset)
         if len(raw) < head or not raw.startswith(b"PK\x03\x04"):
             raise BadInput(f"{self.where} has no photo '{name}' where its index says; re-pack it")
         *_, n_name, n_extra = _LOCAL_HEADER.unpack_from(raw)
         start = head + n_name + n_extra
         packed = raw[start : start + size]
         if len(packed) < size and len(raw) == head + len(name.encode()) + _EXTRA_GUESS + size:
-            packed = os.pread(opened.fd, size, offset + start)
+            packed = reader.pread(size, offset + start)
         content = packed if method == zipfile.ZIP_STORED else self._inflate(packed, file_size, name)
         if len(packed) != size or len(content) != file_size:
             raise BadInput(
@@ -392,9 +402,9 @@ def open_photos(where: str | Path, index: Path) -> Photos:
         If there is nothing, no photo, no whole zip, or a member that is encrypted or packed by
         another method.
     """
-    place = Path(where).absolute()
+    place = at(str(where)) if is_url(where) else Path(where).absolute()
     refresh_index(place, index)
-    photos = Photos(place, Path(index).absolute())
+    photos = Photos(place, index if is_url(index) else Path(index).absolute())
     if not photos.n_photos:
         raise BadInput(
             f"{where} holds no photos; allowed endings: {', '.join(sorted(PICTURE_SUFFIXES))}"

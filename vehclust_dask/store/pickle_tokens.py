@@ -6,13 +6,13 @@ byte strings and texts are not loaded: a token says where in the file they lie.
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from vehclust_dask.errors import BadInput
+from vehclust_dask.store.storage import Reader
 
 #: How the bytes of a piece stand for the bytes that were meant.
 IN_PLACE, UTF8, ESCAPED, QUOTED = "in place", "utf8", "escaped", "quoted"
@@ -62,20 +62,20 @@ class Tape:
 
     Parameters
     ----------
-    descriptor : int
+    reader : Reader
         An open file.
     file : str
         Its name, for messages.
     """
 
-    def __init__(self, descriptor: int, file: str) -> None:
-        self._descriptor = descriptor
+    def __init__(self, reader: Reader, file: str) -> None:
+        self._reader = reader
         self.file = file
-        self.size = os.fstat(descriptor).st_size
+        self.size = reader.about.size
 
     def load(self, start: int, length: int = _WINDOW) -> bytes:
         """Return a window of the file's bytes from ``start``; whole unless the file ends."""
-        return os.pread(self._descriptor, length, start)
+        return self._reader.pread(length, start)
 
     def line_end(self, start: int) -> int:
         """Return where the next newline stands, at ``start`` or after it."""

@@ -7,7 +7,6 @@ text, which is measured by one pass through the file.
 
 from __future__ import annotations
 
-import os
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from vehclust_dask.store.pickle_values import (
     ListValue,
     say_value,
 )
+from vehclust_dask.store.storage import Reader
 
 #: First bytes of a pickle of protocols 0 and 1 that holds an array, a list or a dict.
 _OLD_BEGINNINGS = b"c(]}"
@@ -115,15 +115,13 @@ def locate(file: str | Path, key: str | None = None) -> PickledMatrix | PickledV
     """
     name = str(file)
     try:
-        descriptor = os.open(file, os.O_RDONLY)
+        reader = Reader(file)
     except OSError as error:
-        raise BadInput(f"{name} cannot be read: {error.strerror}") from error
-    try:
-        tape = Tape(descriptor, name)
+        raise BadInput(f"{name} cannot be read: {error.strerror or error}") from error
+    with reader:
+        tape = Tape(reader, name)
         _check_beginning(tape)
         value, table = walk(tape)
-    finally:
-        os.close(descriptor)
     return _Chooser(name, table).choose(value, key)
 
 

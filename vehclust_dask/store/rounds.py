@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import numpy as np
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.records import Group
-from vehclust_dask.store.folders import read_json, write_by, write_json
+from vehclust_dask.store.folders import open_arrays, read_json, write_by, write_json
+from vehclust_dask.store.storage import at, remove_tree
 
 #: Names the round that is there for all groups; written last.
 MARKER = "round.json"
@@ -35,7 +35,7 @@ class Rounds:
 
     def saved(self, groups: Sequence[Group]) -> int:
         """Return the last round that is there for just these groups; -1 for none."""
-        marker = Path(self.folder) / MARKER
+        marker = at(self.folder) / MARKER
         if not marker.exists():
             return -1
         record = read_json(marker)
@@ -49,7 +49,7 @@ class Rounds:
         """Read what a group knew after a round."""
         file = self._file(number, group)
         try:
-            with np.load(file, allow_pickle=False) as stored:
+            with open_arrays(file) as stored:
                 return self.kind(**{name: stored[name] for name in self.kind._fields})
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BadInput(
@@ -58,21 +58,21 @@ class Rounds:
 
     def mark(self, number: int, groups: Sequence[Group]) -> None:
         """Note that a round is there for all groups, then remove other rounds."""
-        folder = Path(self.folder)
+        folder = at(self.folder)
         write_json(folder / MARKER, {"round": number, "groups": _extents(groups)})
         for other in folder.iterdir():
             if other.is_dir() and other.name != _name(number):
-                shutil.rmtree(other, ignore_errors=True)
+                remove_tree(other)
 
     def clear(self) -> None:
         """Remove all that was kept: the pass is over."""
-        folder = Path(self.folder)
+        folder = at(self.folder)
         # Without its marker a folder that is removed by halves is none.
         (folder / MARKER).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
 
     def _file(self, number: int, group: Group) -> Path:
-        return Path(self.folder) / _name(number) / f"group-{group.number:05d}.npz"
+        return at(self.folder) / _name(number) / f"group-{group.number:05d}.npz"
 
 
 def _name(number: int) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vehclust_dask.errors import BadInput
 from vehclust_dask.store.folders import write_bytes
 from vehclust_dask.store.paths import find_column, match_rows, normalise_path
+from vehclust_dask.store.storage import whole
 
 #: A truth column is written with this prefix, so that it cannot hide one of ours.
 TRUTH = "truth_"
@@ -77,7 +78,8 @@ def _groups(paths: Sequence[str], pattern: str) -> pd.Series[str]:
 
 def _truth(paths: list[str], file: Path, columns: Sequence[str]) -> dict[str, pd.Series[str]]:
     try:
-        known = pd.read_csv(file, dtype="string", keep_default_na=False)
+        with whole(file) as opened:
+            known = pd.read_csv(opened, dtype="string", keep_default_na=False)
     except FileNotFoundError:
         raise BadInput(
             f"there is no truth file {file}; correct data.truth or leave it out"
@@ -120,4 +122,5 @@ def write_samples(table: pd.DataFrame, file: Path) -> None:
 
 def read_samples(file: Path) -> pd.DataFrame:
     """Read the table of rows."""
-    return pq.read_table(file).to_pandas()
+    with whole(file) as opened:
+        return pq.read_table(opened).to_pandas()

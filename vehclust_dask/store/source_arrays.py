@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
-from vehclust_dask.store.payloads import Payload, fill, open_descriptor
+from vehclust_dask.store.payloads import Payload, open_reader
 from vehclust_dask.store.pickle_tokens import IN_PLACE
 from vehclust_dask.store.pickle_values import decode_piece
+from vehclust_dask.store.storage import Reader, about
 
 #: Bytes that are read and converted at a time, beside the result.
 _BUFFER = 4 << 20
@@ -103,10 +103,10 @@ def take_rows(source: Readable, rows: NDArray[np.int64], max_gap: int) -> NDArra
 def file_fingerprint(file: str) -> dict[str, Any]:
     """Return the size and the time of change of a file, to see that it is still the same."""
     try:
-        stat = os.stat(file)
+        now = about(file)
     except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror}") from error
-    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
+    return {"size": now.size, "mtime_ns": now.mtime_ns}
 
 
 def put_float32(out: NDArray[np.float32], values: NDArray[Any]) -> None:
@@ -280,9 +280,9 @@ class VectorsSource:
         """
         check_range(self, start, stop)
         out = np.empty((stop - start, self.n_features), np.float32)
-        with open_descriptor(self.file) as descriptor:
+        with open_reader(self.file) as reader:
             for first, last in self._stretches(start, stop):
-                values = self._read_stretch(descriptor, first, last)
+                values = self._read_stretch(reader, first, last)
                 put_float32(out[first - start : last - start], values)
         return out
 
@@ -305,11 +305,11 @@ class VectorsSource:
         if stop > start:
             yield first, stop
 
-    def _read_stretch(self, descriptor: int, first: int, last: int) -> NDArray[Any]:
+    def _read_stretch(self, reader: Reader, first: int, last: int) -> NDArray[Any]:
         begin = int(self.offsets[first])
         raw = bytearray(int(self.offsets[last - 1] + self.sizes[last - 1]) - begin)
         view = memoryview(raw)
-        fill(descriptor, self.file, view, begin)
+        reader.fill(view, begin)
         buffer = np.empty((last - first, self._row_bytes), np.uint8)
         rows = buffer.reshape(-1).data
         n = self._row_bytes

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from vehclust_dask.store.source_arrays import (
     take_rows,
 )
 from vehclust_dask.store.source_files import check_matrix, choose_key, refuse
+from vehclust_dask.store.storage import at, files_below, is_url, stream, zarr_options
 
 #: Bytes of a matrix that are read at a time, beside the result.
 _BUFFER = 16 << 20
@@ -91,7 +90,7 @@ class ChunkedSource:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return size and time of change; of a folder the sums of its files and the newest."""
-        if os.path.isdir(self.file):
+        if _is_folder(self.file):
             return _folder_fingerprint(self.file)
         return file_fingerprint(self.file)
 
@@ -102,7 +101,7 @@ class ChunkedSource:
         """
         check_range(self, start, stop)
         out = np.empty((stop - start, self.n_features), np.float32)
-        if os.path.isdir(self.file):
+        if _is_folder(self.file):
             self._copy(_zarr_array(self.file, self.array), out, start)
             return out
         with _hdf5_file(self.file) as container:
@@ -135,11 +134,19 @@ class ChunkedSource:
             put_float32(part, np.asarray(values))
 
 
+def _is_folder(file: str) -> bool:
+    return at(file).is_dir()
+
+
+def _has(folder: str, name: str) -> bool:
+    return (at(folder) / name).is_file()
+
+
 def _folder_fingerprint(folder: str) -> dict[str, Any]:
-    files = [os.stat(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names]
+    files = list(files_below(folder).values())
     return {
-        "size": sum(stat.st_size for stat in files),
-        "mtime_ns": max((stat.st_mtime_ns for stat in files), default=0),
+        "size": sum(file.size for file in files),
+        "mtime_ns": max((file.mtime_ns for file in files), default=0),
         "files": len(files),
     }
 
@@ -161,9 +168,9 @@ def open_zarr(folder: str, key: str | None) -> ChunkedSource:
 def _kind_of(folder: str) -> str | None:
     """Say what a folder holds by its metadata: array, group or None."""
     for name, kind in ((".zarray", "array"), (".zgroup", "group")):
-        if os.path.isfile(os.path.join(folder, name)):
+        if _has(folder, name):
             return kind
-    if os.path.isfile(os.path.join(folder, "zarr.json")):
+    if _has(folder, "zarr.json"):
         node = _metadata(folder, "zarr.json").get("node_type")
         return str(node) if node in ("array", "group") else None
     return None
@@ -171,7 +178,7 @@ def _kind_of(folder: str) -> str | None:
 
 def _metadata(folder: str, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(Path(folder, name).read_text("utf-8"))
+        found = json.loads((at(folder) / name).read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{folder} is damaged: {name} cannot be read ({error})") from error
     if not isinstance(found, dict):
@@ -183,32 +190,32 @@ def _zarr_keys(folder: str) -> list[str]:
     """Return the arrays in a group, by their paths in it."""
     if _kind_of(folder) is None:
         refuse(folder, "is no zarr folder: it has neither zarr.json nor .zarray nor .zgroup")
-    keys = []
-    for at, inside, _ in os.walk(folder):
-        inside[:] = sorted(name for name in inside if _kind_of(os.path.join(at, name)))
-        keys += [os.path.join(at, name) for name in inside if _is_array(os.path.join(at, name))]
-        inside[:] = [name for name in inside if not _is_array(os.path.join(at, name))]
-    return [Path(name).relative_to(folder).as_posix() for name in keys]
-
-
-def _is_array(folder: str) -> bool:
-    return _kind_of(folder) == "array"
+    keys, groups = [], [""]
+    for group in groups:
+        inside = sorted(one.name for one in (at(folder) / group).iterdir() if one.is_dir())
+        for name in (f"{group}/{one}" if group else one for one in inside):
+            kind = _kind_of(f"{folder}/{name}")
+            if kind == "array":
+                keys.append(name)
+            elif kind == "group":
+                groups.append(name)
+    return keys
 
 
 def _zarr_array(folder: str, name: str) -> Any:
     """Open an array once its codecs are known to be harmless."""
     import zarr
 
-    place = os.path.join(folder, name) if name else folder
+    place = f"{folder}/{name}" if name else folder
     _check_codecs(folder, place)
     try:
-        return zarr.open_array(place, mode="r")
+        return zarr.open_array(place, mode="r", storage_options=zarr_options(place))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise BadInput(f"{folder} cannot be read as zarr: {error}") from error
 
 
 def _check_codecs(folder: str, place: str) -> None:
-    if os.path.isfile(os.path.join(place, "zarr.json")):
+    if _has(place, "zarr.json"):
         names = _codec_names(_metadata(place, "zarr.json").get("codecs"))
     else:
         metadata = _metadata(place, ".zarray")
@@ -239,7 +246,7 @@ def _hdf5_file(file: str) -> Any:
         message = f"{file} is an HDF5 file, which needs h5py: pip install 'vehclust-dask[hdf5]'"
         raise BadInput(message) from None
     try:
-        return h5py.File(file, "r")
+        return h5py.File(stream(file) if is_url(file) else file, "r")
     except OSError as error:
         raise BadInput(f"{file} cannot be read as HDF5: {error}") from error
 

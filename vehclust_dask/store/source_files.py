@@ -6,7 +6,6 @@ import ast
 import io
 import json
 import math
-import os
 import struct
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ from vehclust_dask.store.payloads import Deflated, Encoded, InPlace, Payload
 from vehclust_dask.store.pickle_tokens import IN_PLACE
 from vehclust_dask.store.pickles import PickledMatrix, locate
 from vehclust_dask.store.source_arrays import MatrixSource, Names, VectorsSource
+from vehclust_dask.store.storage import about, stream
 
 #: Decoded bytes between two places from which a payload written as text can be decoded.
 TEXT_STEP = 4 << 20
@@ -91,12 +91,12 @@ def open_npy(file: str, key: str | None) -> MatrixSource:
     """Open what ``numpy.save`` wrote."""
     if key is not None:
         refuse(file, f"holds one array and has no key '{key}'; leave the key out")
-    with open(file, "rb") as stream:
-        shape, dtype, fortran = read_npy_header(file, "", stream)
-        offset = stream.tell()
+    with stream(file) as opened:
+        shape, dtype, fortran = read_npy_header(file, "", opened)
+        offset = opened.tell()
     n_rows, n_features = check_matrix(file, "", shape, dtype)
     expected = offset + math.prod(shape) * np.dtype(dtype).itemsize
-    if (size := os.path.getsize(file)) != expected:
+    if (size := about(file).size) != expected:
         refuse(
             file, f"is damaged: a matrix of shape {shape} needs {expected:,} bytes, not {size:,}"
         )
@@ -135,14 +135,14 @@ def open_npz(file: str, key: str | None) -> MatrixSource:
     blocks are read in order, and in memory that does not grow.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with stream(file) as packed, zipfile.ZipFile(packed) as archive:
             keys = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
             name = choose_key(file, key, keys)
             member = archive.getinfo(name + ".npy")
-            with archive.open(member) as stream:
+            with archive.open(member) as opened:
                 what = f"['{name}'] "
-                shape, dtype, fortran = read_npy_header(file, what, stream)
-                offset = stream.tell()
+                shape, dtype, fortran = read_npy_header(file, what, opened)
+                offset = opened.tell()
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         refuse(file, f"cannot be read as npz: {error}")
     n_rows, n_features = check_matrix(file, what, shape, dtype)
@@ -163,26 +163,26 @@ def open_npz(file: str, key: str | None) -> MatrixSource:
 
 def _member_offset(file: str, member: zipfile.ZipInfo) -> int:
     """Return where the bytes of a stored member begin: behind its local header."""
-    with open(file, "rb") as stream:
-        stream.seek(member.header_offset)
-        head = stream.read(30)
+    with stream(file) as opened:
+        opened.seek(member.header_offset)
+        head = opened.read(30)
     if len(head) != 30 or head[:4] != b"PK\x03\x04":
         refuse(file, f"is damaged: '{member.filename}' has no header")
     name_length, extra_length = struct.unpack("<HH", head[26:30])
     start = int(member.header_offset) + 30 + int(name_length) + int(extra_length)
-    if start + member.file_size > os.path.getsize(file):
+    if start + member.file_size > about(file).size:
         refuse(file, f"is damaged: '{member.filename}' reaches beyond the end")
     return start
 
 
 def open_safetensors(file: str, key: str | None) -> MatrixSource:
     """Open a tensor of a safetensors file: a JSON header, then plain little-endian numbers."""
-    size = os.path.getsize(file)
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
+    size = about(file).size
+    with stream(file) as opened:
+        length = int.from_bytes(opened.read(8), "little")
         if not 2 <= length <= min(size - 8, _MAX_SAFETENSORS_HEADER):
             refuse(file, "is no safetensors file, or cut off: its header does not fit")
-        tensors = _tensors(file, stream.read(length))
+        tensors = _tensors(file, opened.read(length))
     name = choose_key(file, key, list(tensors))
     what, tensor = f"['{name}'] ", tensors[name]
     shape, offsets = tensor.get("shape"), tensor.get("data_offsets")

@@ -20,6 +20,7 @@ from vehclust_dask.store.source_arrays import (
     take_rows,
 )
 from vehclust_dask.store.source_files import choose_key, refuse
+from vehclust_dask.store.storage import is_url, stream
 
 #: Bytes of rows that are decoded at a time.
 _BATCH = 4 << 20
@@ -192,7 +193,10 @@ def open_table(file: str, n_columns: int = 1) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file, buffer_size=max(4096, _READ_BUFFERS // max(8, n_columns)))
+        return pq.ParquetFile(
+            stream(file) if is_url(file) else file,
+            buffer_size=max(4096, _READ_BUFFERS // max(8, n_columns)),
+        )
     except (OSError, ValueError, pa.ArrowException) as error:
         raise BadInput(f"{file} cannot be read as parquet: {error}") from error
 

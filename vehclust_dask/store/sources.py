@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.store import source_chunks, source_files, source_tables
+from vehclust_dask.store.storage import at, is_url, stream
 
 _PICKLE_ENDINGS = (".pickle", ".pkl", ".p", ".pck")
 _FORMATS = "pickle, npy, npz, parquet, zarr, safetensors or hdf5"
@@ -114,17 +115,17 @@ def open_source(file: str | Path, key: str | None = None) -> Source:
     Milliseconds, except: a pickle of protocol 0 to 2 is read through once, and a pickle of many
     small vectors is walked (about half a minute to a minute for a million).
     """
-    path = Path(os.path.abspath(os.path.expanduser(file)))
+    path = at(str(file)) if is_url(file) else Path(os.path.abspath(os.path.expanduser(file)))
     name = str(path)
-    if path.is_dir():
-        return source_chunks.open_zarr(name, key)
-    if not path.exists():
-        raise BadInput(f"there is no file {name}{_near(path)}")
     try:
-        with path.open("rb") as stream:
-            head = stream.read(16)
+        if path.is_dir():
+            return source_chunks.open_zarr(name, key)
+        if not path.exists():
+            raise BadInput(f"there is no file {name}{_near(path)}")
+        with stream(name) as opened:
+            head = opened.read(16)
     except OSError as error:
-        raise BadInput(f"{name} cannot be read: {error.strerror}") from error
+        raise BadInput(f"{name} cannot be read: {error.strerror or error}") from error
     return _open_file(name, path.suffix.lower(), head, key)
 
 
@@ -154,5 +155,6 @@ def _near(path: Path) -> str:
     """Name a file beside it that was probably meant."""
     if not path.parent.is_dir():
         return f", and no folder {path.parent}"
-    close = difflib.get_close_matches(path.name, os.listdir(path.parent), n=1)
+    beside = [other.name for other in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, beside, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""

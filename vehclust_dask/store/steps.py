@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vehclust_dask.store.folders import (
-    PARTIAL,
     digest_of,
+    partial_of,
     publish,
     read_json,
     remove_leftovers,
-    write_json,
+    write_last,
 )
 
 #: Raised by one when a kind of step computes something else from the same input.
@@ -80,7 +80,7 @@ class Step:
     @property
     def partial(self) -> Path:
         """Return where the result is written; always the same, so that an interrupted run goes on."""
-        return self.folder.with_name(self.folder.name + PARTIAL)
+        return partial_of(self.folder)
 
     @property
     def done(self) -> bool:
@@ -108,10 +108,8 @@ class Step:
 
     def finish(self, **facts: Any) -> None:
         """Write the manifest last and make the folder visible at once."""
-        write_json(
-            self.partial / "manifest.json",
-            {"schema": "vehclust-step", "schema_version": 1, **self.provenance(), **facts},
-        )
         (self.partial / "state.npz").unlink(missing_ok=True)
         remove_leftovers(self.partial)
+        manifest = {"schema": "vehclust-step", "schema_version": 1, **self.provenance(), **facts}
+        write_last(self.partial / "manifest.json", manifest)
         publish(self.partial, self.folder)
