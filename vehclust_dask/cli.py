@@ -225,9 +225,9 @@ def submit(job: Path, workdir: str, cluster: Path) -> None:
     place = load_place(cluster)
     root = open_workdir(workdir)
     spec = load_job(job, workdir=str(root))
-    number = submit_job(spec, job, cluster, place, root)
+    number, log = submit_job(spec, job, cluster, place, root)
     click.echo(f"submitted; watch it: vehclust status {spec.name} --workdir {root}", err=True)
-    click.echo(f"its output:         {root}/logs/{spec.name}-{number}.log", err=True)
+    click.echo(f"its output:         {log}", err=True)
     click.echo(number)
 
 

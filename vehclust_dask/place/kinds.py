@@ -133,6 +133,7 @@ def open_place(place: Place, *, workdir: Path, per_task: int) -> Iterator[OpenPl
         Bytes one task may take.
     """
     import dask
+    import distributed  # noqa: F401  its defaults, before ours: else they would go with ours at the end
 
     with (
         dask.config.set(settings()),
