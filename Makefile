@@ -26,7 +26,7 @@ PLACE   := $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SCHEDULER),--scheduler $
 KEPT    := $(if $(KEEP),--keep)
 RUN     := $(BIN)/vehclust
 
-.PHONY: help convert cluster plan demo-data published test check clean
+.PHONY: help convert cluster plan demo-data published soak test check clean
 .DEFAULT_GOAL := help
 
 help: ## show what can be made
@@ -65,6 +65,11 @@ endif
 $(WORKDIR)/jobs/%.yaml: | $(VENV)/ready
 	@mkdir -p $(dir $@)
 	@$(RUN) init $(DATA) --out $@ > /dev/null
+
+SOAKS   ?= 50
+
+soak: $(VENV)/dev ## SOAKS=50 times: kill something at random, go on, compare every byte
+	$(BIN)/python -m benchmarks.soak --soaks $(SOAKS)
 
 test: $(VENV)/dev ## every test that can run here
 	$(BIN)/python -m pytest

@@ -17,6 +17,7 @@ import cloudpickle
 import dask.array as da
 import numpy as np
 import pytest
+from dask.utils import key_split
 from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from vehclust_dask.blocks import (
     Progress,
     _home,
     _joined,
+    _Keys,
     _Tree,
     as_blocks,
     client_for,
@@ -38,10 +40,11 @@ from vehclust_dask.blocks import (
     reduce_tiles,
     solo,
     solos,
+    step_of,
     take_rows,
 )
 from vehclust_dask.cache import CACHE
-from vehclust_dask.errors import BadInput, VehclustError
+from vehclust_dask.errors import BadInput, NotEnough, VehclustError
 from vehclust_dask.estimators.lloyd import LloydState, RowRange, lloyd
 from vehclust_dask.kernels.moments import MomentsPass
 from vehclust_dask.records import ArrayBlocks, Blocks, Group, RowGrid, Span, tile_rounds
@@ -244,6 +247,99 @@ def test_reduce_rows__a_killed_worker_changes_nothing(
     assert marker.exists()
     assert found.tobytes() == wanted.tobytes()
     client.wait_for_workers(2, timeout=30)
+
+
+@dataclass(frozen=True)
+class DeadlyPass(SumPass):
+    """Ends its worker's process at some rows, again and again."""
+
+    def fold(self, summary: F32 | None, X: F32, span: Span) -> F32:
+        if span.block == 37:
+            # As one that takes more and more memory: long enough to be seen at work.
+            time.sleep(2.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fold(summary, X, span)
+
+
+@pytest.mark.cluster
+def test_reduce_rows__names_the_rows_that_end_their_workers(
+    client: Client, tmp_path: Path, rows: F32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 1)
+    blocks = FileBlocks.of(tmp_path, rows, 16)
+    (leaf,) = [leaf for leaf in blocks.grid.leaves() if 37 in leaf]
+    expected = (
+        f"the task of kmeans-osnet-km-pass-003 on rows {16 * leaf[0]} to "
+        f"{16 * leaf[-1] + 15} ended its worker 2 times: .* finished work is kept"
+    )
+    with client.as_current(), pytest.raises(VehclustError, match=expected):
+        reduce_rows(blocks, DeadlyPass(), name="kmeans-osnet-km-pass-003")
+    client.wait_for_workers(2, timeout=30)
+
+
+def fill_disk(i: int, span: Span, log: str) -> None:
+    with open(log, "a") as out:
+        print(i, file=out)
+    if i == 1:
+        # What the system answers when a disk is full.
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+
+def run_out_of_memory(n: int) -> Any:
+    return np.empty(n, np.int8)
+
+
+@pytest.mark.cluster
+def test_map_rows__a_full_disk_is_told_at_once(client: Client, tmp_path: Path) -> None:
+    log = tmp_path / "tried"
+    with client.as_current(), pytest.raises(NotEnough, match="No space left on device"):
+        map_rows(RowGrid((10,), 4), fill_disk, str(log), name="fill")
+    assert log.read_text().split().count("1") == 1, "trying again would fill nothing less"
+
+
+@pytest.mark.cluster
+def test_solo__a_task_without_memory_is_named(client: Client) -> None:
+    with (
+        client.as_current(),
+        pytest.raises(NotEnough, match=r"the task of big-one on call 1 of 1 got no more memory"),
+    ):
+        solo(run_out_of_memory, 2**62, name="big-one")
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("kmeans-osnet-150-km-pass-003", "kmeans"),
+        ("quick-kmeans-osnet-q-5-pass-001", "quick-kmeans"),
+        ("minibatch-kmeans-raw-mbk-4-batches", "minibatch-kmeans"),
+        ("pca-osnet", "pca"),
+        ("survey", "survey"),
+    ],
+)
+def test_step_of__is_what_a_person_calls_the_work(name: str, step: str) -> None:
+    assert step_of(name) == step
+    # What Dask's pages group by.
+    for what in ("fold", "args", "merge"):
+        assert key_split(_Keys(name)(what)) == step
+
+
+@pytest.mark.cluster
+def test_verbs__their_tasks_go_by_the_step_on_every_page(
+    client: Client, tmp_path: Path, rows: F32
+) -> None:
+    blocks = FileBlocks.of(tmp_path, rows, 16)
+    with client.as_current():
+        for n in range(3):
+            reduce_rows(blocks, SumPass(), name=f"steps-study-{n}-pass-{n:03d}")
+        map_rows(blocks.grid, scaled, blocks, 1.0, name="mapping-study", on=blocks)
+        reduce_tiles(blocks, PairSums(), name="tiling-study-cosine")
+        solos(multiplied, [(1,), (2,)], 2, name="alone-study")
+    prefixes = client.cluster.scheduler.task_prefixes
+    mine = {name for name in prefixes if name.split("-")[0] in {"steps", "mapping", "tiling"}}
+    assert mine == {"steps", "mapping", "tiling"}
+    assert "alone" in prefixes
+    assert prefixes["mapping"].state_counts["memory"] >= blocks.grid.n_blocks
 
 
 @pytest.mark.cluster

@@ -290,9 +290,9 @@ def test_workdir__that_cannot_be_written_exits_2(site: Site) -> None:
     for command in ("plan", "convert", "run"):
         sentence(call(command, site.job(), "--workdir", below), 2, str(below), "--workdir")
     sentence(
-        call("run", site.job(), "--workdir", "s3://bucket/work"),
+        call("run", site.job(), "--workdir", "gopher://bucket/work"),
         2,
-        "s3://bucket/work",
+        "gopher://bucket/work",
         "give a path",
     )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask import budget, tasks
 from vehclust_dask.cache import CACHE
-from vehclust_dask.errors import VehclustError
+from vehclust_dask.errors import Lost, NotEnough, VehclustError
 from vehclust_dask.records import ArrayBlocks, Blocks, Group, RowGrid, Span, tile_rounds
 from vehclust_dask.tasks import Keep, Reduction, Refusal, TileReduction
 
@@ -43,8 +43,13 @@ class Progress:
     text: str = ""
 
 
+#: So many tasks are named where it cannot be said which of them ended its worker.
+MOST_SUSPECTS = 8
+#: Steps of two words; the tasks of every other step go by the first word of their name.
+TWO_WORDS = ("quick-kmeans", "minibatch-kmeans")
+
 _listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("listener", default=None)
-_calls = itertools.count()
+_calls, _tasks = itertools.count(), itertools.count()
 
 
 @contextlib.contextmanager
@@ -178,6 +183,31 @@ class _Tree:
         return rest[0]
 
 
+def step_of(name: str) -> str:
+    """Return the step that a verb's name begins with: kmeans of kmeans-osnet-km-pass-003."""
+    return next((step for step in TWO_WORDS if name.startswith(step)), name.split("-")[0])
+
+
+def _rows(at: Span | Group) -> str:
+    """Say which rows a task works on, first and last."""
+    return f"rows {at.row0} to {at.row0 + at.n_rows - 1}"
+
+
+class _Keys:
+    """The keys of one call's tasks.
+
+    Dask groups tasks by the first part up to its number, so that its pages show a bar per step; the
+    others say to a person what the task does and on which rows.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._step = f"{step_of(name)}-{next(_calls)}"
+
+    def __call__(self, what: str, where: str = "") -> tuple[str, str, str, int]:
+        return f"{self._step}-{what}", self.name, where or what, next(_tasks)
+
+
 def _reduce_on(
     client: Any,
     blocks: Blocks,
@@ -186,30 +216,28 @@ def _reduce_on(
     name: str,
     exact: bool,
 ) -> S:
-    call = next(_calls)
-    numbers = itertools.count()
-    held = client.submit(tasks.hold, reduction, key=f"{name}-args-{call}")
+    keys = _Keys(name)
+    held = client.submit(tasks.hold, reduction, key=keys("args"))
 
     def merge(parts: list[Any]) -> Any:
-        key = f"{name}-merge-{call}-{next(numbers)}"
-        return client.submit(tasks.merge_task, held, parts, key=key, retries=RETRIES)
+        return client.submit(tasks.merge_task, held, parts, key=keys("merge"), retries=RETRIES)
 
     tree = _Tree(reduction.fan_in, merge)
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     if exact:
         leaves = _joined(workers, blocks.grid, leaves)
     futures = []
-    for n, leaf in enumerate(leaves):
+    for leaf in leaves:
         where = _home(workers, blocks.grid, leaf)
         if isinstance(blocks, DaskBlocks):
-            future = _fold_chunks(client, held, blocks, leaf, f"{name}-{call}-{n}")
+            future = _fold_chunks(client, held, blocks, leaf, keys)
         else:
             future = client.submit(
                 tasks.fold_leaf_task,
                 held,
                 blocks,
                 leaf,
-                key=f"{name}-{call}-{n}",
+                key=keys("fold", _rows_of(blocks.grid, leaf)),
                 retries=RETRIES,
                 **where,
             )
@@ -247,19 +275,25 @@ def _joined(workers: list[str], grid: RowGrid, leaves: Sequence[range]) -> list[
     return joined
 
 
-def _fold_chunks(client: Any, held: Any, blocks: DaskBlocks, leaf: range, name: str) -> Any:
+def _rows_of(grid: RowGrid, blocks: range) -> str:
+    """Say which rows consecutive blocks hold."""
+    first, last = grid.span(blocks[0]), grid.span(blocks[-1])
+    return f"rows {first.row0} to {last.row0 + last.n_rows - 1}"
+
+
+def _fold_chunks(client: Any, held: Any, blocks: DaskBlocks, leaf: range, keys: _Keys) -> Any:
     """Fold the chunks of a Dask array one after the other, so that one chunk is held at a time."""
     chunks = blocks.futures(client)
     summary: Any = None
     for i in leaf:
-        key = f"{name}-{i}"
+        span = blocks.grid.span(i)
         summary = client.submit(
             tasks.fold_chunk_task,
             held,
             summary,
             chunks[i],
-            blocks.grid.span(i),
-            key=key,
+            span,
+            key=keys("fold", _rows(span)),
             retries=RETRIES,
         )
     return summary
@@ -281,25 +315,75 @@ def _watch(futures: list[Any], name: str) -> None:
 
 
 def _result(future: Any, name: str) -> Any:
-    """Return a future's result; a worker that died of a task again and again is told in one sentence."""
-    from distributed.client import FutureCancelledError
-    from distributed.scheduler import KilledWorker
+    """Return a future's result.
+
+    Raises
+    ------
+    Lost
+        If the scheduler went away, or all workers did and did not come back.
+    VehclustError
+        If a task ended its worker again and again: which, and on which rows.
+    """
+    from concurrent.futures import CancelledError
+
+    from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
     try:
         result = future.result()
     except KilledWorker as error:
         raise VehclustError(
-            f"the task '{error.task}' of {name} ended its worker {error.allowed_failures + 1} times: "
+            f"{_task_of(*_suspects(future, error))} ended its worker {error.allowed_failures + 1} times: "
             "most often its memory did not suffice; raise the place's memory_limit or lower the "
             "job's memory.per_task, then run again: finished work is kept"
         ) from error
-    except FutureCancelledError as error:
-        raise VehclustError(
+    except (NoWorkerError, NoValidWorkerError) as error:
+        raise Lost(
+            f"no worker was left for {error.timeout:.0f} s while {name} ran; start workers and run "
+            "again: finished work is kept"
+        ) from error
+    except CancelledError as error:
+        raise Lost(
             f"the scheduler was lost while {name} ran; start it and run again: finished work is kept"
+        ) from error
+    except MemoryError as error:
+        raise NotEnough(
+            f"{_task_of(future.key)} got no more memory ({error or 'MemoryError'}); raise the "
+            "place's memory_limit or lower the job's memory.per_task, then run again: finished "
+            "work is kept"
         ) from error
     if isinstance(result, Refusal):
         raise result.error
     return result
+
+
+def _suspects(future: Any, error: Any) -> list[Any]:
+    """Return the keys of the tasks that may have ended a worker.
+
+    Dask blames every task that the worker had been given, those that still waited for their turn as
+    well. Where the worker had told which were under way, as it does every second, it is one of them.
+    """
+    given = {error.task}
+    with contextlib.suppress(OSError, RuntimeError):
+        for _, event in future.client.get_events(error.last_worker.address):
+            if event.get("action") == "remove-worker":
+                given.update(event["processing-tasks"])
+    under_way = given.intersection(error.last_worker.executing)
+    return list(under_way or given)
+
+
+def _task_of(*keys: Any) -> str:
+    """Say of a task's key what it does and on which rows; of several keys, that it is one of them."""
+    ours = sorted((key for key in keys if isinstance(key, tuple) and len(key) == 4), key=_number)
+    if not ours:
+        return f"the task {keys[0]}"
+    shown = [where for _, _, where, _ in ours[:MOST_SUSPECTS]]
+    more = f" and {len(ours) - len(shown)} more" if len(ours) > len(shown) else ""
+    one = "the task" if len(ours) == 1 else "one of the tasks"
+    return f"{one} of {ours[0][1]} on {', '.join(shown)}{more}"
+
+
+def _number(key: tuple[str, str, str, int]) -> int:
+    return key[3]
 
 
 def forget(blocks: Blocks, group: str) -> None:
@@ -348,8 +432,8 @@ def _map_on(
 ) -> list[R]:
     from distributed import as_completed
 
-    call = next(_calls)
-    held = client.submit(tasks.hold, args, key=f"{name}-args-{call}")
+    keys = _Keys(name)
+    held = client.submit(tasks.hold, args, key=keys("args"))
     workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
     window = 4 * max(1, sum(client.nthreads().values()))
     results: dict[int, R] = {}
@@ -358,7 +442,7 @@ def _map_on(
 
     def submit(i: int, span: Span) -> Any:
         where = _home(workers, grid, range(i, i + 1))
-        key = f"{name}-{call}-{i}"
+        key = keys("block", _rows(span))
         future = client.submit(
             tasks.call_block_task, task, i, span, held, key=key, retries=RETRIES, **where
         )
@@ -488,14 +572,13 @@ class _TilesOn:
         name: str,
     ) -> None:
         self.client, self.blocks, self.groups, self.name = client, blocks, groups, name
-        self.call = next(_calls)
-        self.numbers = itertools.count()
-        self.held = client.submit(tasks.hold, reduction, key=f"{name}-args-{self.call}")
+        self.keys = _Keys(name)
+        self.held = client.submit(tasks.hold, reduction, key=self.keys("args"))
         self.window = 4 * max(1, sum(client.nthreads().values()))
 
-    def submit(self, task: Callable[..., Any], *args: Any, what: str) -> Any:
-        """Submit a task of this call."""
-        key = f"{self.name}-{what}-{self.call}-{next(self.numbers)}"
+    def submit(self, task: Callable[..., Any], *args: Any, what: str, on: Sequence[Group]) -> Any:
+        """Submit a task of this call that concerns one group or two."""
+        key = self.keys(what, " and ".join(map(_rows, on)))
         return self.client.submit(task, self.held, *args, key=key, retries=RETRIES)
 
     def source(self, group: Group) -> Any:
@@ -522,33 +605,35 @@ class _TilesOn:
                 states, hints = self.load(saving), []
             if not hints or _hints_due(number):
                 both = zip(states, self.groups, strict=True)
-                hints = [self.submit(tasks.hint_task, s, g, what="hint") for s, g in both]
+                hints = [self.submit(tasks.hint_task, s, g, what="hint", on=[g]) for s, g in both]
             for i, j in pairs:
                 flow.wait_for_room()
                 both_groups = self.groups[i], self.groups[j]
                 sources = [self.source(group) for group in both_groups]
                 args = sources, both_groups, hints[i], hints[j]
-                pair = self.submit(tasks.between_task, *args, what="tile")
-                states[i] = self.submit(tasks.merge_tile_task, states[i], pair, 0, what="merge")
-                states[j] = self.submit(tasks.merge_tile_task, states[j], pair, 1, what="merge")
+                pair = self.submit(tasks.between_task, *args, what="tile", on=both_groups)
+                for side, n in enumerate((i, j)):
+                    merging = tasks.merge_tile_task, states[n], pair, side
+                    states[n] = self.submit(*merging, what="merge", on=[self.groups[n]])
                 flow.add(states[i], states[j])
         flow.drain()
         both = zip(states, self.groups, strict=True)
-        finished = [self.submit(tasks.finish_task, s, g, what="finish") for s, g in both]
+        finished = [self.submit(tasks.finish_task, s, g, what="finish", on=[g]) for s, g in both]
         del states
         return [_result(future, self.name) for future in finished]
 
     def within(self) -> list[Any]:
         """Compare every group with itself."""
         return [
-            self.submit(tasks.within_task, self.source(g), g, what="within") for g in self.groups
+            self.submit(tasks.within_task, self.source(g), g, what="within", on=[g])
+            for g in self.groups
         ]
 
     def save(self, saving: _Saving, number: int, states: list[Any]) -> None:
         """Keep a round; the states are let go."""
         with saving.round(number) as keep:
             saved = [
-                self.submit(tasks.save_task, keep, number, group, state, what="save")
+                self.submit(tasks.save_task, keep, number, group, state, what="save", on=[group])
                 for group, state in zip(self.groups, states, strict=True)
             ]
             states.clear()
@@ -558,7 +643,10 @@ class _TilesOn:
     def load(self, saving: _Saving) -> list[Any]:
         """Read the round that was kept last."""
         args = saving.keep, saving.done
-        return [self.submit(tasks.load_task, *args, group, what="load") for group in self.groups]
+        return [
+            self.submit(tasks.load_task, *args, group, what="load", on=[group])
+            for group in self.groups
+        ]
 
 
 class _Flow:
@@ -628,12 +716,18 @@ def solos(
                 results.append(tasks.call_alone(task, shared, call))
             _tell(name, done + 1, len(calls))
         return results
-    topic = f"{name}-{next(_calls)}"
-    held = client.submit(tasks.hold, shared, key=f"{topic}-args")
+    topic, keys = f"{name}-{next(_calls)}", _Keys(name)
+    held = client.submit(tasks.hold, shared, key=keys("args"))
     with _hearing(client, topic, _voice(name, len(calls))):
         futures = [
             client.submit(
-                tasks.call_alone_task, task, held, call, topic, key=f"{topic}-{n}", retries=RETRIES
+                tasks.call_alone_task,
+                task,
+                held,
+                call,
+                topic,
+                key=keys("alone", f"call {n + 1} of {len(calls)}"),
+                retries=RETRIES,
             )
             for n, call in enumerate(calls)
         ]

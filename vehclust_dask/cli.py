@@ -13,7 +13,7 @@ import click
 
 from vehclust_dask import __version__
 from vehclust_dask.cli_cluster import cluster as cluster_commands
-from vehclust_dask.errors import FULL, VehclustError
+from vehclust_dask.errors import VehclustError, refused_by_system
 
 if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
@@ -30,12 +30,6 @@ WORKDIR = click.option(
     show_default=True,
     help="Folder or URL (s3://bucket/folder) for data sets, steps and runs; every worker must see it.",
 )
-
-
-def _told(error: OSError) -> str:
-    """Say what the system refused, and of which file."""
-    file = f"{error.filename}: " if error.filename else ""
-    return f"{file}{error.strerror or error}; finished work is kept, mend it and run again"
 
 
 def place_options(command: F) -> F:
@@ -80,8 +74,9 @@ class Group(click.Group):
             sys.stderr.close()
             sys.exit(1)
         except OSError as error:
-            click.echo(f"vehclust: {_told(error)}", err=True)
-            sys.exit(4 if error.errno in FULL else 1)
+            told = refused_by_system(error)
+            click.echo(f"vehclust: {told}", err=True)
+            sys.exit(told.exit_code)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -191,7 +186,8 @@ def plan(job: Path, workdir: str, as_json: bool) -> None:
 def run(
     context: click.Context, /, job: Path, verify: bool, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Run JOB from files to labels, scores and figures; what is finished is skipped."""
+    """Run JOB from files to labels, scores and a report; what is finished is skipped."""
+    from vehclust_dask.job.report import ensure_report
     from vehclust_dask.job.run import run_job
     from vehclust_dask.job.show import run_lines, run_record
     from vehclust_dask.job.telling import Teller
@@ -202,6 +198,8 @@ def run(
     spec, asked = _asked(job, verify=verify, **options)
     with Teller(options["quiet"]) as teller:
         folder = run_job(spec, asked, teller)
+        if spec.report.pages:
+            ensure_report(asked.workdir, folder, spec.report.language, say=teller.say)
     if as_json:
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
@@ -248,6 +246,34 @@ def status(name: str | None, workdir: str, as_json: bool) -> None:
     else:
         lines = [line for record in records for line in status_lines(record)]
         click.echo("\n".join(lines or [f"no job has run in {workdir}"]))
+
+
+@main.command()
+@click.argument("name", metavar="RUN")
+@WORKDIR
+@click.option("--out", help="Folder or URL to write; default: the folder of the run.")
+@click.option("--language", type=click.Choice(["en", "ru"]), default="en", show_default=True)
+@click.option("--zip", "zipped", is_flag=True, help="Also write it as one zip, for sending.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def report(
+    name: str, workdir: str, out: str | None, language: str, zipped: bool, as_json: bool
+) -> None:
+    """Write the report of the run RUN: pages that open by a double click, without a network."""
+    from vehclust_dask.job.report import report_run, reported_record, zip_report
+    from vehclust_dask.store.storage import at
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    found = report_run(at(workdir), name, out=at(out) if out else None, language=language, say=say)
+    say(
+        f"{found.written.n_files} files, {found.written.n_bytes / 1e6:.1f} MB, {found.seconds:.1f} s"
+    )
+    packed = zip_report(found) if zipped else None
+    if as_json:
+        click.echo(json.dumps(reported_record(found, packed), indent=2))
+    else:
+        click.echo(packed or found.page)
 
 
 @main.group()

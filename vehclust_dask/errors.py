@@ -19,6 +19,10 @@ class VehclustError(Exception):
     exit_code = 1
 
 
+class Lost(VehclustError):
+    """The scheduler or all workers went away; what was finished is kept."""
+
+
 class UsageError(VehclustError):
     """The job, the place or an option asks for something that does not exist."""
 
@@ -62,3 +66,10 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'? Allowed: {', '.join(choices)}"
     return f"allowed: {', '.join(choices)}"
+
+
+def refused_by_system(error: OSError) -> VehclustError:
+    """Return the sentence for what the system refused, and of which file."""
+    file = f"{error.filename}: " if error.filename else ""
+    kind = NotEnough if error.errno in FULL else VehclustError
+    return kind(f"{file}{error.strerror or error}; finished work is kept, mend it and run again")

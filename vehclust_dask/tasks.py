@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from vehclust_dask.cache import CACHE
-from vehclust_dask.errors import VehclustError
+from vehclust_dask.errors import FULL, VehclustError, refused_by_system
 from vehclust_dask.records import Blocks, Group, Span
 
 S = TypeVar("S")
@@ -129,7 +129,7 @@ class Keep(Protocol[S]):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A person's mistake found inside a task: it travels as a result, since trying again helps nobody."""
+    """A person's mistake or a full disk, found inside a task: a result, since trying again helps nobody."""
 
     error: VehclustError
 
@@ -180,7 +180,7 @@ def one_thread() -> contextlib.AbstractContextManager[None]:
 
 
 def as_refusal(function: Callable[..., R]) -> Callable[..., R | Refusal]:
-    """Make a task return a person's mistake instead of failing with it."""
+    """Make a task return a person's mistake, or a full disk, instead of failing with it."""
 
     @functools.wraps(function)
     def guarded(*args: Any) -> R | Refusal:
@@ -188,6 +188,10 @@ def as_refusal(function: Callable[..., R]) -> Callable[..., R | Refusal]:
             return function(*args)
         except VehclustError as error:
             return Refusal(error)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            return Refusal(refused_by_system(error))
 
     return guarded
 

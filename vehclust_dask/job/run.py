@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import shutil
 import signal
 import threading
@@ -400,14 +401,20 @@ def _notes_file(spec: JobSpec, workdir: Path) -> Path:
 
 @contextlib.contextmanager
 def _performance_report(place: OpenPlace, file: Path) -> Iterator[None]:
-    """Keep Dask's own account of the run, readable without a network."""
+    """Keep Dask's own account of the run, readable without a network; a run that fails has none."""
     from distributed import performance_report
 
     if place.dashboard is None:
         yield
         return
-    with performance_report(filename=str(file), mode="inline"):
-        yield
+    account = performance_report(filename=str(file), mode="inline")
+    account.__enter__()
+    yield
+    # Where the scheduler was lost there is nobody to ask, and the first error is the one to tell.
+    account.__exit__(None, None, None)
+    # Its icon is the only thing that it would fetch.
+    text = file.read_text(encoding="utf-8")
+    write_text(file, re.sub(r'<link[^>]*href="https?://[^>]*>', "", text))
 
 
 @contextlib.contextmanager
@@ -454,7 +461,7 @@ def _manifest(
             "synthetic": dataset.synthetic,
             "sets": {name: m.n_features for name, m in dataset.sets.items()},
         },
-        "studies": {r.spec.name: _study_record(r) for r in results},
+        "studies": {r.spec.name: _study_record(r, asked.workdir) for r in results},
         "began": began.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "peak_bytes": whole.peak_bytes,
@@ -464,10 +471,13 @@ def _manifest(
     }
 
 
-def _study_record(result: StudyResult) -> dict[str, Any]:
+def _study_record(result: StudyResult, root: Path) -> dict[str, Any]:
     record: dict[str, Any] = {
         "descriptors": list(result.spec.descriptors),
         "columns": result.reduced.rows.n_features,
+        # Where nothing was scaled or reduced these are the rows themselves.
+        "sets": [matrix.to_json(root) for matrix in result.view.sets],
+        "unit": result.view.unit,
         "steps": [f"{s.kind}-{s.digest}" for s in result.reduced.steps],
         "clusterings": {
             c.name: {

@@ -84,7 +84,7 @@ def similar_rows(
             f"{record['m']}, or write 'neighbours: {max(n, 1)}' into the study and run the job again"
         )
     near = _neighbourhood(workdir, record["step"])
-    samples = _samples(workdir, folder, manifest["dataset"])
+    samples = read_run_samples(workdir, folder, manifest["dataset"])
     asked = _row_of(samples, path) if row is None else row
     dropped = read_dropped(folder / "tables")
     found, distances = _nearest(near, _place(asked, dropped, len(samples)), record["metric"], n)
@@ -134,7 +134,7 @@ def _neighbourhood(workdir: Path, name: str) -> Neighbourhood:
     return load_neighbours(Step.at(workdir, folder), exact=False)
 
 
-def _samples(workdir: Path, run: Path, dataset: dict[str, Any]) -> pd.DataFrame:
+def read_run_samples(workdir: Path, run: Path, dataset: dict[str, Any]) -> pd.DataFrame:
     """Read the table of rows, which must be the one of the run."""
     file = workdir / "datasets" / dataset["name"] / "samples.parquet"
     if not file.exists():

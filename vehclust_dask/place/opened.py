@@ -49,9 +49,13 @@ class OpenPlace:
 
 def settings() -> dict[str, Any]:
     """Return Dask's settings for a job, here and on workers started from here."""
+    from dask import config
+
+    patience = config.get("distributed.scheduler.no-workers-timeout", None)
     return {
         "distributed.comm.retry.count": 3,
-        "distributed.scheduler.no-workers-timeout": "120s",
+        # Else a job whose workers are all gone waits for ever.
+        "distributed.scheduler.no-workers-timeout": patience or "120s",
         "distributed.admin.large-graph-warning-threshold": "100MB",
         # A worker's cache counts as its memory; spilling what Dask holds would not make it smaller.
         "distributed.worker.memory.spill": False,
