@@ -13,8 +13,11 @@ ROWS    ?= 5000
 VENV    := .venv
 BIN     := $(VENV)/bin
 
+# Job files stay on this machine.
+JOBS    := $(if $(findstring ://,$(WORKDIR)),work,$(WORKDIR))/jobs
+
 ifdef DATA
-JOB     := $(WORKDIR)/jobs/$(notdir $(abspath $(DATA))).yaml
+JOB     := $(JOBS)/$(notdir $(abspath $(DATA))).yaml
 endif
 JOB     ?= jobs/demo.yaml
 DEMO    := $(WORKDIR)/demo/demo.json
@@ -62,7 +65,7 @@ $(DEMO): | $(VENV)/ready
 	@$(RUN) demo --rows $(ROWS) --out $(WORKDIR)/demo > /dev/null
 endif
 
-$(WORKDIR)/jobs/%.yaml: | $(VENV)/ready
+$(JOBS)/%.yaml: | $(VENV)/ready
 	@mkdir -p $(dir $@)
 	@$(RUN) init $(DATA) --out $@ > /dev/null
 
