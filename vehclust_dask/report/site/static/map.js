@@ -17,7 +17,8 @@
   }
   const count = (value) => value.toLocaleString(language);
   function share(part) {
-    return new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: part < 0.1 ? 1 : 0 }).format(part);
+    const digits = { maximumFractionDigits: part < 0.1 ? 1 : 0 };
+    return (100 * part).toLocaleString(language, digits) + (language === "ru" ? "\u202f%" : " %");
   }
   function number(value) { return Number(value.toPrecision(3)).toLocaleString(language, { maximumSignificantDigits: 3 }); }
   function make(name, looks, text) {
@@ -181,11 +182,11 @@
       gl.shaderSource(made, text); gl.compileShader(made); gl.attachShader(program, made);
     };
     shader(gl.VERTEX_SHADER,
-      "attribute vec2 at; attribute vec4 shade; uniform vec2 scale, shift; uniform float size, only; varying vec4 color;" +
+      "attribute vec2 at; attribute vec4 shade; uniform vec2 scale, shift; uniform mediump float size; uniform float only; varying vec4 color;" +
       "void main() { bool here = abs(shade.a - only) < 0.2; gl_PointSize = size; color = shade;" +
       "gl_Position = here ? vec4(at * scale + shift, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0); }");
     shader(gl.FRAGMENT_SHADER,
-      "precision mediump float; varying vec4 color; uniform float size, alpha;" +
+      "precision mediump float; varying vec4 color; uniform mediump float size; uniform float alpha;" +
       "void main() { float away = length(gl_PointCoord - 0.5) * size;" +
       "float a = alpha * (size < 2.5 ? 1.0 : clamp(0.5 * size - away, 0.0, 1.0)); gl_FragColor = vec4(color.rgb * a, a); }");
     gl.linkProgram(program);
@@ -242,6 +243,21 @@
         context.putImageData(image, 0, 0);
       },
     };
+  }
+
+  function engage() {
+    let canvas = find("points");
+    points = glPoints(canvas);
+    TEST.engine = points ? "webgl" : "2d";
+    if (points) {
+      // A card that slept comes back with nothing on it.
+      canvas.addEventListener("webglcontextlost", (event) => event.preventDefault(), { once: true });
+      canvas.addEventListener("webglcontextrestored", () => { engage(); recolor(); }, { once: true });
+      return;
+    }
+    // A canvas that was asked for WebGL gives nothing else.
+    canvas.replaceWith((canvas = canvas.cloneNode()));
+    points = pixelPoints(canvas);
   }
 
   const rgb = (code) => [1, 3, 5].map((at) => parseInt(code.slice(at, at + 2), 16));
@@ -314,7 +330,7 @@
   function drawOver() {
     over.setTransform(dpr, 0, 0, dpr, 0, 0);
     over.clearRect(0, 0, width, height);
-    if (coloring.kind !== "number" && find("names").checked) drawNames();
+    if (coloring.kind === "cluster" && find("names").checked) drawNames();
     if (polygon) {
       over.beginPath();
       polygon.forEach((p) => over.lineTo(screenX(p[0]), screenY(p[1])));
@@ -570,6 +586,8 @@
     coloring = one;
     chosen.clear();
     TEST.color = which;
+    // The middle of a cluster lies among its rows; that of a value such as "white" need not.
+    find("names").disabled = one.kind !== "cluster";
     tellLegend(); recolor();
     if (pinned >= 0) fill(pinned);
   }
@@ -665,10 +683,7 @@
     [own.read] = await Promise.all([codesOf(own), rowNumbers(), readTiles()]);
     coloring = own;
     find("color").value = "0";
-    const canvas = find("points");
-    points = glPoints(canvas);
-    TEST.engine = points ? "webgl" : "2d";
-    points = points || pixelPoints(canvas);
+    engage();
     if (MAP.density) { const image = new Image(); image.onload = () => { density = image; draw(); }; image.src = MAP.density; }
     index();
     pointers(); keys();
