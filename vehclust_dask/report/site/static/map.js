@@ -671,7 +671,8 @@
   const TEST = window.MAP_TEST = {
     ready: false, frames: 0, polygon: null, count: 0, color: 0, csv: csv, view: view,
     place: (i) => { const box = stage.getBoundingClientRect(); return [box.left + stage.clientLeft + screenX(X[i]), box.top + stage.clientTop + screenY(Y[i])]; },
-    paths: readPaths,
+    select: (outline) => { select(outline); return TEST.count; },
+    zoom: (factor, p) => { const box = stage.getBoundingClientRect(); zoom(factor, p[0] - box.left - stage.clientLeft, p[1] - box.top - stage.clientTop); },
     positions: () => [Array.from(X), Array.from(Y)],
     tiles: () => [...tiles.keys()],
     engine: "",
