@@ -48,6 +48,22 @@ def make_photos(folder: Path, paths: list[str], broken: int | None = BROKEN_ROW)
     return open_photos(where, folder / "photos.parquet")
 
 
+def rough_photos(folder: Path, paths: list[str]) -> Photos:
+    """Pack photos with as much in them as real ones: thumbnails of 3 to 4 kB."""
+    rng = np.random.default_rng(5)
+    pool = []
+    for _ in range(40):
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        kept = io.BytesIO()
+        coarse.resize((96, 96), Image.Resampling.BICUBIC).save(kept, "JPEG", quality=90)
+        pool.append(kept.getvalue())
+    where = folder / "rough.zip"
+    with zipfile.ZipFile(where, "w") as archive:
+        for row, path in enumerate(paths):
+            archive.writestr(path, pool[row % len(pool)])
+    return open_photos(where, folder / "rough.parquet")
+
+
 def make_book(
     folder: Path, n: int = N, k: int = K, *, photos: bool = True, dropped: int = 3, noise: int = 7
 ) -> Book:

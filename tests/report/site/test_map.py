@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.site.books import BROKEN_ROW, make_book, read_bits
+from tests.report.site.books import BROKEN_ROW, make_book, read_bits, rough_photos
 from tests.report.site.conftest import Report
 from tests.report.site.test_packing import read_paths, read_varints, unpacked
 from vehclust_dask.report import palette
@@ -160,3 +160,28 @@ def test_map__of_too_many_rows_is_a_sample_on_their_density(
     x, y = (one.astype(int) // 4 for one in place)
     assert (shade[1023 - y, x] < 255).all()
     assert (shade < 255).sum() == len(set(zip(x, y, strict=True)))
+
+
+def test_report__of_fifty_clusters_is_small(tmp_path: Path) -> None:
+    """Below 200 files and 25 MB, with every thumbnail of every page and 6 bytes a row of the map."""
+    book = make_book(tmp_path, 7000, 50, photos=False, noise=200)
+    assert book.paths is not None
+    book = dataclasses.replace(book, photos=rough_photos(tmp_path, book.paths))
+    found = write_site(book, tmp_path / "site")
+    assert found.n_files < 200
+    assert found.n_bytes < 25e6
+    sprites = list((tmp_path / "site" / "s" / "one" / "sprites").iterdir())
+    tiles = told(tmp_path / "site" / "s" / "one" / "map-data.js")["tiles"]
+    assert sum(tiles["counts"]) > 4500
+    thumbs = sum(file.stat().st_size for file in sprites if not file.name.startswith("wall"))
+    assert 2500 < thumbs / sum(tiles["counts"]) < 4500, "as large as thumbnails of real photos"
+
+
+def test_map__takes_six_bytes_a_row(tmp_path: Path) -> None:
+    """Places without any pattern, labels of fifty clusters, paths like those of the case."""
+    n = 30_000
+    book = make_book(tmp_path, n, 50, photos=False, noise=200)
+    scattered = np.random.default_rng(1).random((len(book.studies[0].rows), 2), np.float32)
+    study = dataclasses.replace(book.studies[0], xy=scattered)
+    write_site(dataclasses.replace(book, studies=(study,)), tmp_path / "site")
+    assert (tmp_path / "site" / "s" / "one" / "map-data.js").stat().st_size < 6 * n

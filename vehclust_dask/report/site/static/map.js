@@ -7,6 +7,8 @@
   const root = document.body.dataset.root, language = document.documentElement.lang;
   // Pixels around the pointer in which a point is hovered; radius of a click that is no drag.
   const NEAR = 8, STILL = 4, PAD = 28, CELLS = 256;
+  // Milliseconds between frames that are felt, and points that are always drawn.
+  const SLOW = 50, FEWEST = 25000, CROWD = 100000;
   let X, Y, rows, coloring, groups = {}, colorings = [own];
   let chosen = new Set(), polygon = null, insideRows = [], pinned = -1, hovered = -1;
 
@@ -151,7 +153,11 @@
     view.y += before[1] - mapY(y) * uy;
     moved();
   }
-  function moved() { if (pinned < 0) hover(-1); else place(pinned); draw(); }
+  function moved() {
+    rest();
+    if (pinned < 0) hover(-1); else place(pinned);
+    draw();
+  }
 
   function pointSize() {
     const alone = Math.sqrt(width * height / n) * 0.45;
@@ -210,15 +216,16 @@
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     return {
       recolor: function () { gl.bindBuffer(gl.ARRAY_BUFFER, colors); gl.bufferData(gl.ARRAY_BUFFER, shades, gl.DYNAMIC_DRAW); },
-      draw: function () {
+      draw: function (many) {
         gl.viewport(0, 0, canvas.width, canvas.height);
         gl.clear(gl.COLOR_BUFFER_BIT);
         gl.uniform2f(place.scale, 2 * ux * view.scale / width, 2 * uy * view.scale / height);
         gl.uniform2f(place.shift, -2 * view.x * view.scale / width, -2 * view.y * view.scale / height);
         gl.uniform1f(place.size, pointSize() * dpr);
-        const pass = (only, alpha) => { gl.uniform1f(place.only, only); gl.uniform1f(place.alpha, alpha); gl.drawArrays(gl.POINTS, 0, n); };
-        if (chosen.size) pass(BEHIND / 255, 0.6);
-        pass(FRONT / 255, 0.8);
+        const pass = (only, alpha) => { gl.uniform1f(place.only, only); gl.uniform1f(place.alpha, alpha); gl.drawArrays(gl.POINTS, 0, many); };
+        // Of very many points each weighs less, so that crowds still show where they are thickest.
+        if (chosen.size) pass(BEHIND / 255, n > CROWD ? 0.4 : 0.6);
+        pass(FRONT / 255, n > CROWD && !chosen.size ? 0.55 : 0.8);
       },
     };
   }
@@ -227,12 +234,12 @@
     const context = canvas.getContext("2d");
     return {
       recolor: function () {},
-      draw: function () {
+      draw: function (many) {
         const w = canvas.width, h = canvas.height, image = context.createImageData(w, h);
         const out = new Uint32Array(image.data.buffer), shade = new Uint32Array(shades.buffer);
         const side = Math.max(1, Math.round(pointSize() * dpr * 0.9)), half = side >> 1;
         [BEHIND, FRONT].forEach((only) => {
-          for (let i = 0; i < n; i++) {
+          for (let i = 0; i < many; i++) {
             if (shades[4 * i + 3] !== only) continue;
             const x = Math.round(screenX(X[order[i]]) * dpr) - half, y = Math.round(screenY(Y[order[i]]) * dpr) - half;
             if (x < 0 || y < 0 || x + side > w || y + side > h) continue;
@@ -342,15 +349,28 @@
     if (pinned >= 0) ring(pinned, "#1b2028");
   }
 
-  let waiting = false;
+  // While the map moves, a slow machine draws the first of the points only, and all when it rests.
+  let waiting = false, moving = 0, most = n;
   function draw() {
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(function () {
+      const began = performance.now(), many = moving ? Math.min(most, n) : n;
       waiting = false;
-      drawUnder(); points.draw(); drawOver();
+      drawUnder(); points.draw(many); drawOver();
       TEST.frames++;
+      if (!moving) return;
+      requestAnimationFrame(function () {
+        const took = performance.now() - began;
+        if (took > SLOW) most = Math.max(FEWEST, Math.floor(many * Math.max(SLOW / took, 0.25)));
+      });
     });
+  }
+  function rest() {
+    clearTimeout(moving);
+    moving = setTimeout(function () {
+      if (drag && drag.far) rest(); else { moving = 0; draw(); }
+    }, 200);
   }
 
   function resize() {
@@ -542,6 +562,7 @@
     legend.appendChild(head);
     if (coloring.kind === "number") { tellRamp(); return; }
     if (chosen.size) head.appendChild(act(say("unchoose"), () => { chosen.clear(); tellLegend(); recolor(); }));
+    else legend.appendChild(make("p", "hint", say("legend.hint")));
     const line = (color, name, many, codes) => {
       const button = act("", () => toggle(codes)), swatch = make("i", "swatch");
       button.className = "line"; button.dataset.code = codes[0];
