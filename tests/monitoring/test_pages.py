@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.components import need_command, need_module
+from tests.browser import chromium
+from tests.components import need_module
 from tests.end_to_end.conftest import Case, Started, place_file, run_of
 
 pytestmark = pytest.mark.cluster
@@ -48,21 +49,9 @@ return bars;
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    need_command("chromium", "chromedriver", install="apt-get install chromium chromium-driver")
-    need_module("selenium", install="pip install selenium")
     need_module("prometheus_client", install="pip install 'vehclust-dask[metrics]'")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(flag)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 def series(link: str) -> dict[str, float]:

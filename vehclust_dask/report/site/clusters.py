@@ -93,14 +93,8 @@ def write(site: Site) -> None:
 
 
 def _write_study(site: Site, study: StudyBook, featured: Featured) -> None:
-    book = site.book
-    samples = book.samples.iloc[study.rows]
-    hashes = (
-        photo_order(samples["path"].tolist())
-        if "path" in samples
-        else np.arange(len(samples), dtype=np.uint64)
-    )
-    chosen = choose_rows(featured, hashes, per_kind(featured.k))
+    samples = site.book.samples.iloc[study.rows]
+    chosen = chosen_rows(site, study, featured)
     columns = known_columns(samples)
     mixed = confounders(featured.labels, featured.k, columns)
     nearest, distance = nearest_centers(featured.centers)
@@ -121,6 +115,19 @@ def _write_study(site: Site, study: StudyBook, featured: Featured) -> None:
     others = _overlaps(study, featured)
     for portrait in portraits:
         _write_cluster(site, study, featured, portrait, others)
+
+
+def chosen_rows(site: Site, study: StudyBook, featured: Featured) -> list[Chosen]:
+    """Return the rows that the sprites of a study show, by cluster, noise last; chosen once."""
+    if study.name not in site.chosen:
+        paths = site.book.paths
+        hashes = (
+            photo_order([paths[row] for row in study.rows.tolist()])
+            if paths is not None
+            else np.arange(len(study.rows), dtype=np.uint64)
+        )
+        site.chosen[study.name] = choose_rows(featured, hashes, per_kind(featured.k))
+    return site.chosen[study.name]
 
 
 def _portrait(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.report import palette
 from vehclust_dask.report.site.book import Book, StudyBook
-from vehclust_dask.report.site.pictures import Thumbs
+from vehclust_dask.report.site.pictures import Chosen, Thumbs
 from vehclust_dask.report.site.words import Words
 
 #: Files of the frame, copied beside the pages.
@@ -45,6 +45,8 @@ class Site:
         Of pages of the run, in order.
     study_links : dict of str to list of Link
         Of the pages of each study.
+    chosen : dict of str to list of Chosen
+        The rows that stand for the clusters of a study, once a page has asked for them.
     """
 
     book: Book
@@ -52,6 +54,7 @@ class Site:
     words: Words
     links: list[Link] = field(default_factory=list)
     study_links: dict[str, list[Link]] = field(default_factory=dict)
+    chosen: dict[str, list[Chosen]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Prepare templates and thumbnails."""
