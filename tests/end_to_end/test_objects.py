@@ -93,7 +93,7 @@ def test_objects__a_whole_job_gives_the_bytes_of_a_folder(
     for file in ("a.npy", "b.pickle", "paths.csv", "truth.csv", "photos.zip"):
         fs.put_file(str(case.folder / file), f"{BUCKET}/in/{file}")
     text = small[0].read_text().replace(str(case.folder), f"s3://{BUCKET}/in")
-    text = text.replace("sheets: none", "sheets: featured")
+    text = text.replace("sheets: none, pages: false", "sheets: featured")
     job = tmp_path / "small.yaml"
     job.write_text(text.replace("  paths:", "  photos: photos.zip\n  paths:"))
     place = place_file(tmp_path / "place.yaml", 2)
@@ -105,6 +105,8 @@ def test_objects__a_whole_job_gives_the_bytes_of_a_folder(
     drawn = fs.glob(f"{run}/figures/**")
     assert [one for one in drawn if "/sheets/raw/" in one and "overview" in one]
     assert fs.glob(f"{run}/performance.html")
+    assert fs.glob(f"{run}/report/index.html")
+    assert fs.glob(f"{run}/report/s/raw/sprites/002.jpg")
     assert not [one for one in fs.find(f"{BUCKET}/whole/locks/") if not one.endswith("locks")]
     again = run_cli("run", job, "--workdir", workdir, "--cluster", place)
     assert again.code == 0
@@ -114,7 +116,7 @@ def test_objects__a_whole_job_gives_the_bytes_of_a_folder(
     out = tmp_path / "km.csv"
     assert run_cli("export", "csv", "small", "--workdir", workdir, "--out", out).code == 0
     assert len(out.read_text().splitlines()) == 4001
-    near = run_cli("similar", "small", case.paths[5], "--workdir", workdir)
+    near = run_cli("similar", "small", case.paths[5], "--workdir", workdir, "-n", 5)
     assert near.code == 0, near.err
     assert case.paths[5] in near.out
     for one in fs.find(f"{BUCKET}/whole"):

@@ -20,6 +20,7 @@ from vehclust_dask.job.study import (
     StudySpec,
     read_study,
 )
+from vehclust_dask.store.storage import at
 
 __all__ = [
     "ClusterSpec",
@@ -208,7 +209,7 @@ def load_job(path: Path, *, workdir: str) -> JobSpec:
         If anything in the file is unknown, misspelt, of the wrong kind or contradicts the rest;
         the sentence begins with the file and the dotted place.
     """
-    job = read_yaml(Path(path))
+    job = read_yaml(at(path))
     job.mapping(("name", "seed", "data", "memory", "studies", "report"))
     name = check_name(job["name"], job["name"].text())
     data = _data(job["data"], name, Locations(workdir))
