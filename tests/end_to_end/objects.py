@@ -74,7 +74,8 @@ def serving(weed: str, folder: Path) -> Iterator[Server]:
     master, volume, filer, s3 = free_ports(4)
     words = [
         weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3",
-        f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}", f"-master.port={master}",
+        f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}",
+        f"-master.port={master}",
         f"-volume.port={volume}", f"-filer.port={filer}", "-master.telemetry=false",
         "-master.volumeSizeLimitMB=256", "-volume.max=0",
     ]  # fmt: skip
