@@ -13,15 +13,18 @@ ROWS    ?= 5000
 VENV    := .venv
 BIN     := $(VENV)/bin
 
+# Job files stay on this machine.
+JOBS    := $(if $(findstring ://,$(WORKDIR)),work,$(WORKDIR))/jobs
+
 ifdef DATA
-JOB     := $(WORKDIR)/jobs/$(notdir $(abspath $(DATA))).yaml
+JOB     := $(JOBS)/$(notdir $(abspath $(DATA))).yaml
 endif
 JOB     ?= jobs/demo.yaml
-DEMO    := $(WORKDIR)/demo/demo.json
+# Make cannot look into an object store: there the command looks itself.
+DEMO    := $(if $(findstring ://,$(WORKDIR)),demo-stored,$(WORKDIR)/demo/demo.json)
 
-# The demo's data are made when the job reads them and they are not there; make cannot look into an
-# object store, so there the command looks itself.
-NEEDS_DEMO := $(shell grep -qs '{workdir}/demo' $(JOB) && echo $(if $(findstring ://,$(WORKDIR)),demo-stored,$(DEMO)))
+# The demo's data are made when the job reads them and they are not there.
+NEEDS_DEMO := $(shell grep -qs '{workdir}/demo' $(JOB) && echo $(DEMO))
 PLACE   := $(if $(CLUSTER),--cluster $(CLUSTER)) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
 KEPT    := $(if $(KEEP),--keep)
 RUN     := $(BIN)/vehclust
@@ -62,7 +65,7 @@ $(DEMO): | $(VENV)/ready
 	@$(RUN) demo --rows $(ROWS) --out $(WORKDIR)/demo > /dev/null
 endif
 
-$(WORKDIR)/jobs/%.yaml: | $(VENV)/ready
+$(JOBS)/%.yaml: | $(VENV)/ready
 	@mkdir -p $(dir $@)
 	@$(RUN) init $(DATA) --out $@ > /dev/null
 

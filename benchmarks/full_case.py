@@ -61,7 +61,7 @@ def job_text(folder: Path, last_k: int) -> str:
         f"name: case\nseed: 0\ndata:\n  folder: {folder}\n  descriptors:\n{sets}\n"
         "  paths: images_paths.csv\n  group: 'veriwild/\\d+/(\\d+)/'\n"
         "  truth: {file: truth.csv, columns: [type, color, view, quality]}\n  synthetic: true\n"
-        f"memory: {{per_task: 512MiB}}\nstudies:\n{studies}\n"
+        f"memory: {{per_task: 512MiB}}\nreport: {{pages: false}}\nstudies:\n{studies}\n"
     )
 
 

@@ -48,7 +48,7 @@ studies:
     reduce: {{method: pca, n_components: {n}}}
     cluster:
       km: {{method: kmeans, n_clusters: "2..{k}", max_iter: {passes}, tol: 0}}
-report: {{sheets: none}}
+report: {{sheets: none, pages: false}}
 """
 
 

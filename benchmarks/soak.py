@@ -38,7 +38,7 @@ data:
   descriptors: {{a: a.npy}}
   block_rows: 128
 memory: {{per_task: 128MiB}}
-report: {{sheets: none}}
+report: {{sheets: none, pages: false}}
 studies:
   one:
     descriptors: [a]

@@ -29,7 +29,14 @@ from vehclust_dask.place import (
     show_place,
     tunnel_line,
 )
-from vehclust_dask.place.slurm import lifetime, private_folder, slurm_time
+from vehclust_dask.place.slurm import (
+    SlurmPlace,
+    lifetime,
+    private_folder,
+    shared_folder,
+    slurm_time,
+)
+from vehclust_dask.store.storage import at
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -349,3 +356,26 @@ def test_private_folder__is_private_and_goes_with_what_the_killed_left(tmp_path:
         assert not left.exists()
         assert other.exists()
     assert not folder.exists()
+
+
+def test_slurm__needs_a_folder_of_the_nodes(tmp_path: Path) -> None:
+    url = Path("anything")
+    with pytest.raises(UsageError, match="shared_folder in the place file"):
+        shared_folder(SlurmPlace(), at("memory://bucket/work"))
+    assert shared_folder(SlurmPlace(shared_folder="/shared"), url) == Path("/shared")
+    assert shared_folder(SlurmPlace(), tmp_path) == tmp_path
+    with pytest.raises(UsageError, match="holds a character"):
+        shared_folder(SlurmPlace(), tmp_path / "my work")
+
+
+def test_open_place__leaves_dasks_settings_as_they_were(tmp_path: Path) -> None:
+    script = (
+        "import contextlib, dask\n"
+        "from pathlib import Path\n"
+        "from vehclust_dask.place import AddressPlace, open_place\n"
+        "with contextlib.suppress(Exception):\n"
+        "    with open_place(AddressPlace(), workdir=Path('.'), per_task=1): pass\n"
+        "assert 'tls' in dask.config.get('distributed.comm')\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)

@@ -223,7 +223,7 @@ def _reduce_on(
         return client.submit(tasks.merge_task, held, parts, key=keys("merge"), retries=RETRIES)
 
     tree = _Tree(reduction.fan_in, merge)
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    workers = _workers(client)
     if exact:
         leaves = _joined(workers, blocks.grid, leaves)
     futures = []
@@ -246,6 +246,11 @@ def _reduce_on(
     root = tree.close()
     _watch(futures, name)
     return _result(root, name)
+
+
+def _workers(client: Any) -> list[str]:
+    """Return the workers' addresses, sorted; none while the connection is lost."""
+    return sorted(client.scheduler_info(n_workers=-1).get("workers", ()))
 
 
 def _home(workers: list[str], grid: RowGrid, blocks: range) -> dict[str, Any]:
@@ -434,7 +439,7 @@ def _map_on(
 
     keys = _Keys(name)
     held = client.submit(tasks.hold, args, key=keys("args"))
-    workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
+    workers = _workers(client)
     window = 4 * max(1, sum(client.nthreads().values()))
     results: dict[int, R] = {}
     waiting = iter(enumerate(grid.spans()))

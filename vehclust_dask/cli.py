@@ -186,7 +186,8 @@ def plan(job: Path, workdir: str, as_json: bool) -> None:
 def run(
     context: click.Context, /, job: Path, verify: bool, dry_run: bool, as_json: bool, **options: Any
 ) -> None:
-    """Run JOB from files to labels, scores and figures; what is finished is skipped."""
+    """Run JOB from files to labels, scores and a report; what is finished is skipped."""
+    from vehclust_dask.job.report import ensure_report
     from vehclust_dask.job.run import run_job
     from vehclust_dask.job.show import run_lines, run_record
     from vehclust_dask.job.telling import Teller
@@ -197,6 +198,8 @@ def run(
     spec, asked = _asked(job, verify=verify, **options)
     with Teller(options["quiet"]) as teller:
         folder = run_job(spec, asked, teller)
+        if spec.report.pages:
+            ensure_report(asked.workdir, folder, spec.report.language, say=teller.say)
     if as_json:
         click.echo(json.dumps(run_record(folder), indent=2))
     else:
@@ -222,9 +225,9 @@ def submit(job: Path, workdir: str, cluster: Path) -> None:
     place = load_place(cluster)
     root = open_workdir(workdir)
     spec = load_job(job, workdir=str(root))
-    number = submit_job(spec, job, cluster, place, root)
+    number, log = submit_job(spec, job, cluster, place, root)
     click.echo(f"submitted; watch it: vehclust status {spec.name} --workdir {root}", err=True)
-    click.echo(f"its output:         {root}/logs/{spec.name}-{number}.log", err=True)
+    click.echo(f"its output:         {log}", err=True)
     click.echo(number)
 
 

@@ -63,7 +63,7 @@ def job_text(folder: Path, *, name: str = "main", data: str = "", studies: str =
         f"name: {name}\nseed: 3\ndata:\n  folder: {folder}\n  dataset: small\n"
         "  descriptors: {a: a.npy, b: b.pickle}\n  paths: paths.csv\n"
         "  group: 'veriwild/\\d+/(\\d+)/'\n  truth: truth.csv\n  block_rows: 128\n"
-        f"{data}memory: {{per_task: 128MiB}}\nreport: {{sheets: none}}\n{studies}"
+        f"{data}memory: {{per_task: 128MiB}}\nreport: {{sheets: none, pages: false}}\n{studies}"
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 BUCKET = "vehicles"
 KEY, SECRET = "somebody", "secret-of-somebody"
 #: Seconds the server may take to start.
-PATIENCE = 60
+PATIENCE = 150
 
 
 @dataclass(frozen=True)

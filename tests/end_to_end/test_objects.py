@@ -175,6 +175,14 @@ def test_objects__a_wrong_secret_is_one_sentence(
     assert "check that the bucket exists" in absent.err
 
 
+def test_objects__a_place_is_checked_on_a_store(client: Server, place: Path) -> None:
+    workdir = f"s3://{BUCKET}/checked"
+    ended = run_cli("cluster", "check", place, "--workdir", workdir)
+    assert ended.code == 0, ended.out + ended.err
+    assert "a job can run here" in ended.out
+    assert not [one for one in file_system(client).find(workdir[5:]) if ".probe" in one]
+
+
 def test_objects__503_now_and_then_changes_nothing(
     client: Server, small: tuple[Path, Path], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

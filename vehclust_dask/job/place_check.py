@@ -8,7 +8,7 @@ from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.spec import JobSpec, load_job
 from vehclust_dask.place import load_place
 from vehclust_dask.place.checking import Checked, check_place
-from vehclust_dask.store.folders import open_workdir
+from vehclust_dask.store.folders import open_workdir, scratch_root
 
 
 def check_for_job(place_file: str, workdir: str, job: Path | None) -> Checked:
@@ -22,10 +22,16 @@ def check_for_job(place_file: str, workdir: str, job: Path | None) -> Checked:
     place = load_place(place_file)
     root = open_workdir(workdir)
     if job is None:
-        return check_place(place, root)
+        return check_place(place, root, scratch=scratch_root(root))
     spec = load_job(job, workdir=str(root))
     plan_job(spec, root).check(root)
-    return check_place(place, root, per_task=spec.per_task_bytes, files=read_by_workers(spec))
+    return check_place(
+        place,
+        root,
+        scratch=scratch_root(root),
+        per_task=spec.per_task_bytes,
+        files=read_by_workers(spec),
+    )
 
 
 def read_by_workers(spec: JobSpec) -> list[str]:

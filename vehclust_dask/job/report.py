@@ -17,16 +17,19 @@ from vehclust_dask.errors import BadInput, RunMissing, UsageError
 from vehclust_dask.estimators import PCA
 from vehclust_dask.job.clustering import CENTERS, load_state
 from vehclust_dask.job.dataset import Say
+from vehclust_dask.job.mixtures import MIXTURES, load_mixtures
 from vehclust_dask.job.run import read_run
 from vehclust_dask.job.similar import read_run_samples
 from vehclust_dask.job.spec import JobSpec, load_job
+from vehclust_dask.job.tables import read_dropped
 from vehclust_dask.report.site.book import F64, Book, Featured, StudyBook, read_columns
 from vehclust_dask.report.site.build import Written, write_site
 from vehclust_dask.store.folders import read_table, write_by
 from vehclust_dask.store.matrices import Matrix
 from vehclust_dask.store.photos import Photos, open_photos
 from vehclust_dask.store.steps import Step
-from vehclust_dask.store.storage import is_url, scratch_beside, stream, upload, whole
+from vehclust_dask.store.storage import at, is_url, scratch_beside, stream, upload, whole
+from vehclust_dask.store.views import RowsView
 
 #: The folder of a run that holds its report, and the page that is written last.
 REPORT, FIRST_PAGE = "report", "index.html"
@@ -82,6 +85,17 @@ def report_run(
     return Reported(target / FIRST_PAGE, written, time.perf_counter() - began)
 
 
+def ensure_report(workdir: Path, folder: Path, language: str, *, say: Say) -> None:
+    """Write the report of a finished run unless it is there; a run without clusterings has none."""
+    if (folder / REPORT / FIRST_PAGE).exists():
+        return
+    if not list((folder / "tables").glob("labels-*.parquet")):
+        return
+    found = report_run(workdir, folder.name, language=language, say=say)
+    told = f"{found.written.n_files} files, {found.written.n_bytes / 1e6:.1f} MB"
+    say(f"report: {told}, {found.seconds:.1f} s")
+
+
 def read_book(workdir: Path, folder: Path, manifest: dict[str, Any], say: Say) -> Book:
     """Read what the report of a run is written from."""
     samples = read_run_samples(workdir, folder, manifest["dataset"])
@@ -128,7 +142,7 @@ def _study(
     table = folder / "tables" / f"labels-{name}.parquet"
     steps = [_step(workdir, step) for step in record["steps"]]
     pca = _pca(steps)
-    reduced = Matrix.from_json(steps[-1].manifest()["matrix"], steps[-1].folder)
+    reduced = _clustered_rows(workdir, folder, record, steps)
     spec = next((one for one in job.studies if one.name == name), None)
     outliers = folder / "tables" / f"outliers-{name}.parquet"
     curve = None
@@ -157,6 +171,19 @@ def _study(
     )
 
 
+def _clustered_rows(
+    workdir: Path, folder: Path, record: dict[str, Any], steps: list[Step]
+) -> Matrix | RowsView:
+    """Return the rows that were clustered: reduced ones, or those of the sets as they are."""
+    if steps:
+        return Matrix.from_json(steps[-1].manifest()["matrix"], steps[-1].folder)
+    sets = tuple(Matrix.from_json(one, workdir) for one in record["sets"])
+    if not all(at(path).exists() for matrix in sets for path in matrix.paths):
+        raise RunMissing(f"the data set of run {folder.name} is gone; run the job again")
+    dropped = tuple(read_dropped(folder / "tables").tolist())
+    return RowsView.of(sets, dropped=dropped, unit=record["unit"])
+
+
 def _step(workdir: Path, name: str) -> Step:
     folder = workdir / "steps" / name
     if not (folder / "manifest.json").exists():
@@ -172,11 +199,11 @@ def _pca(steps: list[Step]) -> PCA | None:
     return None
 
 
-def _first_two(reduced: Matrix) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _first_two(reduced: Matrix | RowsView) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return the first two columns, reading block by block."""
     xy = np.zeros((reduced.grid.n_rows, 2), np.float32)
     for i, span in enumerate(reduced.grid.spans()):
-        block = reduced.load(i)[:, :2]
+        block = (reduced.load(i) if isinstance(reduced, Matrix) else reduced.read(i))[:, :2]
         xy[span.row0 : span.row0 + span.n_rows, : block.shape[1]] = block
     return xy
 
@@ -190,14 +217,23 @@ def _columns(clusterings: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     return found
 
 
+def _centers(step: Step, at: int) -> F64:
+    """Return the centers of one clustering of a step; of a mixture its means."""
+    if (step.folder / CENTERS).exists():
+        return load_state(step.folder / CENTERS).centers[at]
+    means: F64 = load_mixtures(step.folder / MIXTURES).mixtures[at].means
+    return means
+
+
 def _featured(workdir: Path, table: Path, record: dict[str, Any]) -> Featured | None:
     if "featured" not in record:
         return None
     name, k = record["featured"]
     about = record["clusterings"][name]
     column = about.get("column") or f"{name}_{k}"
-    state = load_state(_step(workdir, about["step"]).folder / CENTERS)
-    centers = state.centers[list(about["k"]).index(k)]
+    if k < 1:
+        return None
+    centers = _centers(_step(workdir, about["step"]), list(about["k"]).index(k))
     opened = stream(table) if is_url(table) else table
     there = set(pq.read_schema(opened).names)
     wanted = [one for one in (column, "second", "sq_dist", "margin") if one in there]

@@ -461,7 +461,7 @@ def _manifest(
             "synthetic": dataset.synthetic,
             "sets": {name: m.n_features for name, m in dataset.sets.items()},
         },
-        "studies": {r.spec.name: _study_record(r) for r in results},
+        "studies": {r.spec.name: _study_record(r, asked.workdir) for r in results},
         "began": began.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "peak_bytes": whole.peak_bytes,
@@ -471,10 +471,13 @@ def _manifest(
     }
 
 
-def _study_record(result: StudyResult) -> dict[str, Any]:
+def _study_record(result: StudyResult, root: Path) -> dict[str, Any]:
     record: dict[str, Any] = {
         "descriptors": list(result.spec.descriptors),
         "columns": result.reduced.rows.n_features,
+        # Where nothing was scaled or reduced these are the rows themselves.
+        "sets": [matrix.to_json(root) for matrix in result.view.sets],
+        "unit": result.view.unit,
         "steps": [f"{s.kind}-{s.digest}" for s in result.reduced.steps],
         "clusterings": {
             c.name: {

@@ -174,6 +174,9 @@ def _where(folder: Path, workdir: Path, manifest: dict[str, Any]) -> list[str]:
     """Say where the results are, what to look at, what to do next."""
     shown = _near(folder)
     lines = [f"results    {shown}"]
+    page = folder / "report" / "index.html"
+    if page.exists():
+        lines.append(f"report     {_near(page)}: open it by a double click")
     figures = folder / "figures"
     if figures.exists():
         lines.append("look at")

@@ -135,10 +135,16 @@ class ReportSpec:
     photos_per_sheet : int
     sheets : str
         Clusterings that get contact sheets: ``featured``, ``all`` or ``none``.
+    pages : bool
+        Write the pages of the report when the run is finished.
+    language : {'en', 'ru'}
+        Of the pages.
     """
 
     photos_per_sheet: int = 50
     sheets: str = "featured"
+    pages: bool = True
+    language: str = "en"
 
 
 @dataclass(frozen=True)
@@ -215,7 +221,9 @@ def load_job(path: Path, *, workdir: str) -> JobSpec:
         studies=tuple(
             read_study(name, place, sets) for name, place in job["studies"].named("study")
         ),
-        report=_report(job["report"].mapping(("photos_per_sheet", "sheets"))),
+        report=_report(
+            job["report"].mapping(tuple(f.name for f in dataclasses.fields(ReportSpec)))
+        ),
         workdir=workdir,
     )
 
@@ -233,6 +241,8 @@ def _report(place: Place) -> ReportSpec:
     return ReportSpec(
         photos_per_sheet=place["photos_per_sheet"].whole(50, least=1),
         sheets=place["sheets"].choice(("featured", "all", "none"), "featured"),
+        pages=place["pages"].flag(True),
+        language=place["language"].choice(("en", "ru"), "en"),
     )
 
 

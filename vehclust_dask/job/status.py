@@ -24,6 +24,7 @@ from vehclust_dask.job.telling import Teller
 from vehclust_dask.place import OpenPlace, tunnel_line
 from vehclust_dask.place.slurm import queue_states
 from vehclust_dask.store.folders import read_json, write_json
+from vehclust_dask.store.storage import is_url
 
 #: Seconds between two notes of a driver.
 NOTE_EVERY = 2.0
@@ -44,7 +45,7 @@ def write_status(workdir: Path, record: dict[str, Any]) -> None:
     """Write the record of a job; others may read it, none but its owner may write it."""
     file = status_file(workdir, record["job"])
     write_json(file, record)
-    with contextlib.suppress(OSError, NotImplementedError):
+    if not is_url(file):
         file.chmod(file.stat().st_mode & 0o644)
 
 

@@ -15,7 +15,7 @@ from vehclust_dask.job.plan import plan_job
 from vehclust_dask.job.spec import JobSpec
 from vehclust_dask.job.status import first_record, read_status, status_file, write_status
 from vehclust_dask.place import Place, SlurmPlace
-from vehclust_dask.place.slurm import LOGS, plain_workdir, require_slurm, said, slurm_time
+from vehclust_dask.place.slurm import LOGS, require_slurm, said, shared_folder, slurm_time
 
 #: Seconds before its walltime at which a driver is asked to stop, and how often it goes back into the
 #: queue at most: a job that never gets on would do so for ever.
@@ -56,8 +56,8 @@ class Submission:
 
     Attributes
     ----------
-    job_file, place_file, workdir : Path
-        Absolute.
+    job_file, place_file, workdir, shared : Path
+        Absolute; what the driver prints lies below the last.
     job : str
         Name of the job.
     place : SlurmPlace
@@ -66,13 +66,14 @@ class Submission:
     job_file: Path
     place_file: Path
     workdir: Path
+    shared: Path
     job: str
     place: SlurmPlace
 
     @property
     def log(self) -> str:
         """Return the file of what the driver prints; %j is the number of the job."""
-        return str(self.workdir / LOGS / f"{self.job}-%j.log")
+        return str(self.shared / LOGS / f"{self.job}-%j.log")
 
     def script(self) -> str:
         """Return the script of the driver's job."""
@@ -98,8 +99,10 @@ class Submission:
         )
 
 
-def submit_job(spec: JobSpec, job_file: Path, place_file: Path, place: Place, workdir: Path) -> str:
-    """Put the driver of a job into Slurm's queue; return the number of its job there.
+def submit_job(
+    spec: JobSpec, job_file: Path, place_file: Path, place: Place, workdir: Path
+) -> tuple[str, str]:
+    """Put the driver of a job into Slurm's queue; return the number of its job there and its log.
 
     Raises
     ------
@@ -116,17 +119,17 @@ def submit_job(spec: JobSpec, job_file: Path, place_file: Path, place: Place, wo
             "use 'vehclust run', or a place file of 'kind: slurm'"
         )
     require_slurm()
-    plain_workdir(workdir)
+    shared = shared_folder(place, workdir)
     _refuse_twice(workdir, spec.name)
     plan_job(spec, workdir).check(workdir)
-    asked = Submission(job_file.resolve(), place_file.resolve(), workdir, spec.name, place)
-    (workdir / LOGS).mkdir(exist_ok=True)
+    asked = Submission(job_file.resolve(), place_file.resolve(), workdir, shared, spec.name, place)
+    (shared / LOGS).mkdir(parents=True, exist_ok=True)
     number = _sbatch(asked.script())
     known = read_status(workdir, spec.name) if status_file(workdir, spec.name).exists() else []
     if number not in [record["slurm_job"] for record in known]:
         # Else the driver was quick, and has written its own.
         write_status(workdir, first_record(spec.name, "queued", slurm_job=number))
-    return number
+    return number, asked.log.replace("%j", number)
 
 
 def _refuse_twice(workdir: Path, job: str) -> None:

@@ -77,7 +77,12 @@ class Checked:
 
 
 def check_place(
-    place: Place, workdir: Path, *, per_task: int | None = None, files: list[str] | None = None
+    place: Place,
+    workdir: Path,
+    *,
+    scratch: Path | None = None,
+    per_task: int | None = None,
+    files: list[str] | None = None,
 ) -> Checked:
     """Start or join a place and look whether a job can run there.
 
@@ -86,6 +91,8 @@ def check_place(
     place : Place
     workdir : Path
         Every worker must see it.
+    scratch : Path or None
+        Folder of this machine for what a place starts here; None: the work folder.
     per_task : int or None
         Bytes that a task of the job may take.
     files : list of str or None
@@ -97,7 +104,7 @@ def check_place(
     try:
         with (
             dask.config.set(settings()),
-            KINDS[place.kind].open(place, workdir) as opened,
+            KINDS[place.kind].open(place, scratch or workdir) as opened,
         ):
             _look(found, opened, workdir, per_task, files or [])
     except Differing as differing:

@@ -26,7 +26,7 @@ from vehclust_dask.place.kubernetes import (
     start_kubernetes,
 )
 from vehclust_dask.place.local import LocalPlace, show_local, start_local
-from vehclust_dask.place.opened import OpenPlace, prepare_workers, settings
+from vehclust_dask.place.opened import OpenPlace, prepare_workers, quiet_driver, settings
 from vehclust_dask.place.patience import giving_up
 from vehclust_dask.place.slurm import SlurmPlace, check_slurm, show_slurm, start_slurm
 from vehclust_dask.place.ssh import SshPlace, check_ssh, show_ssh, start_ssh
@@ -133,8 +133,10 @@ def open_place(place: Place, *, workdir: Path, per_task: int) -> Iterator[OpenPl
         Bytes one task may take.
     """
     import dask
+    import distributed  # noqa: F401  its defaults, before ours: else they would go with ours at the end
 
     with (
+        quiet_driver(),
         dask.config.set(settings()),
         KINDS[place.kind].open(place, workdir) as opened,
         giving_up(opened.client),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import logging
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +47,24 @@ class OpenPlace:
     n_workers: int
     memory_limit: int
     gateway: str | None = None
+
+
+#: Who tells a lost connection with a traceback; the person is told by the error that follows.
+LOGGERS = ("distributed.client", "distributed.core", "distributed.utils", "tornado.application")
+
+
+@contextlib.contextmanager
+def quiet_driver() -> Iterator[None]:
+    """Keep Dask's own tales of lost connections away from the person while a place is open."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def settings() -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from vehclust_dask.errors import FULL, Lost
+from vehclust_dask.errors import FULL, Lost, VehclustError
 
 #: Seconds between two looks at the workers.
 LOOK_EVERY = 1.0
@@ -33,8 +33,12 @@ def giving_up(client: Any) -> Iterator[None]:
     watch.start()
     try:
         yield
-    except (Lost, CancelledError, ClosedClientError, OSError) as error:
-        if isinstance(error, OSError) and (error.errno in FULL or client.status == "running"):
+    except Exception as error:
+        ours = isinstance(error, VehclustError) and not isinstance(error, Lost)
+        full = isinstance(error, OSError) and error.errno in FULL
+        told = isinstance(error, Lost | CancelledError | ClosedClientError)
+        # Whatever is asked of a scheduler that is gone fails in its own way.
+        if ours or full or not (told or client.status != "running"):
             raise
         if watch.reason is not None:
             raise Lost(watch.reason) from error

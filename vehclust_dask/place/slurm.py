@@ -35,6 +35,8 @@ NANNY_BYTES = 256 * MIB
 #: Seconds between two looks at the workers, and the least between two questions to the queue: the
 #: queue is asked only while workers are missing.
 LOOK_EVERY, ASK_EVERY = 1.0, 4.0
+#: Seconds until another job is submitted after Slurm has refused one: a limit of jobs, say.
+REFUSED_FOR = 60.0
 #: Names of the folder of certificates and of the one of what jobs print, below the work folder.
 PRIVATE, LOGS = ".private", "logs"
 #: What the environment of a worker's process says comes below this word in Dask's settings.
@@ -71,6 +73,8 @@ class SlurmPlace:
         No encryption, on a network that is closed to everybody else.
     local_directory : str or None
         Where workers put what does not fit into memory; None: the node's temporary folder.
+    shared_folder : str or None
+        Where certificates and what jobs print lie, seen by every node; None: the work folder.
     dashboard : int or None
         Port on loopback of this machine, or the next free one; None: no dashboard.
     start_within : int
@@ -96,6 +100,7 @@ class SlurmPlace:
     scheduler_port: int | None = key(port)
     insecure: bool = key(flag, False)
     local_directory: str | None = key(text)
+    shared_folder: str | None = key(text)
     dashboard: int | None = key(port, 8787)
     start_within: int = key(duration, 3600)
     driver_walltime: int = key(duration, 86400)
@@ -118,7 +123,15 @@ def check_slurm(place: SlurmPlace, label: str) -> None:
     """Refuse what contradicts itself or would break a job's script."""
     if place.host and place.interface:
         raise UsageError(f"{label}: host and interface both say where to listen; leave one out")
-    for name in ("python", "local_directory", "host", "interface", "partition", "account"):
+    for name in (
+        "python",
+        "local_directory",
+        "shared_folder",
+        "host",
+        "interface",
+        "partition",
+        "account",
+    ):
         _plain(getattr(place, name), f"{label}: {name}")
     for line in (*place.extra_directives, *place.job_script_prologue):
         if "\n" in line:
@@ -152,7 +165,8 @@ def lifetime(walltime: int) -> tuple[int, int]:
 
 def show_slurm(place: SlurmPlace) -> str:
     """Return the script of a worker job as Slurm will get it; the scheduler's address is not known yet."""
-    private = Path(f"WORKDIR/{PRIVATE}/<folder of this run>")
+    shared = Path(place.shared_folder or "WORKDIR")
+    private = shared / PRIVATE / "<folder of this run>"
     security = _security(private) if place.encrypted else None
     scheme = "tls" if place.encrypted else "tcp"
     address = f"{scheme}://{place.host or '<this machine>'}:{place.scheduler_port or '<port>'}"
@@ -162,7 +176,7 @@ def show_slurm(place: SlurmPlace) -> str:
         interface=place.interface,
         security=security,
         protocol=f"{scheme}://",
-        **_job_options(place, Path("WORKDIR")),
+        **_job_options(place, shared),
     )
     return str(job.job_script())
 
@@ -254,10 +268,19 @@ def queue_states(user: str | None = None) -> dict[str, tuple[str, str]] | None:
     return {number: (state, reason) for number, state, reason in rows}
 
 
-def plain_workdir(workdir: Path) -> Path:
-    """Return the work folder; refuse one that job scripts cannot name."""
-    _plain(str(workdir), "workdir")
-    return workdir
+def shared_folder(place: SlurmPlace, workdir: Path) -> Path:
+    """Return where certificates and logs lie; refuse a folder that job scripts cannot name.
+
+    The work folder where the place names none: a file system of all nodes, not an object store.
+    """
+    if place.shared_folder is None and "://" in str(workdir):
+        raise UsageError(
+            f"workdir {workdir} is no folder of the nodes; name one for certificates and logs by "
+            "shared_folder in the place file"
+        )
+    folder = Path(place.shared_folder or workdir)
+    _plain(str(folder), "workdir")
+    return folder.absolute()
 
 
 @contextlib.contextmanager
@@ -268,7 +291,8 @@ def start_slurm(place: SlurmPlace, workdir: Path) -> Iterator[OpenPlace]:
     import dask
     from distributed import Client
 
-    (plain_workdir(workdir) / LOGS).mkdir(exist_ok=True)
+    shared = shared_folder(place, workdir)
+    (shared / LOGS).mkdir(parents=True, exist_ok=True)
     refusals: list[str] = []
     shown = None if place.dashboard is None else free_port(place.dashboard)
     waiting = {
@@ -280,27 +304,28 @@ def start_slurm(place: SlurmPlace, workdir: Path) -> Iterator[OpenPlace]:
         closing.enter_context(dask.config.set(waiting))
         security = None
         if place.encrypted:
-            security = _certificates(closing.enter_context(private_folder(workdir)))
+            security = _certificates(closing.enter_context(private_folder(shared)))
         cluster = jobqueue.SLURMCluster(
             job_cls=_noting(jobqueue.slurm.SLURMJob, refusals),
             security=security,
             interface=place.interface,
-            silence_logs=logging.CRITICAL,
+            # A stop leaves workers that still speak to a client that is gone: nothing to tell.
+            silence_logs=logging.CRITICAL + 1,
             scheduler_options={
                 **_listening(place),
                 "port": place.scheduler_port or 0,
                 "dashboard": shown is not None,
                 "dashboard_address": f"127.0.0.1:{shown or 0}",
             },
-            **_job_options(place, workdir),
+            **_job_options(place, shared),
         )
         closing.callback(close_quietly, cluster, 10)
         cluster.scale(jobs=place.jobs)
         client = Client(cluster, set_as_default=True)
         closing.callback(close_quietly, client, 5)
-        _await_first(place, cluster, refusals, workdir)
+        _await_first(place, cluster, refusals, shared)
         check_versions(client)
-        closing.enter_context(_Keeper(place, cluster))
+        closing.enter_context(_Keeper(place, cluster, refusals))
         link = None if shown is None else f"http://127.0.0.1:{shown}/status"
         yield OpenPlace(client, cluster, link, place.n_workers, place.memory_limit)
 
@@ -375,7 +400,8 @@ def _alive(pid: str) -> bool:
 
 
 def _noting(kind: type[Any], refusals: list[str]) -> type[Any]:
-    """Return jobs of a kind that note what Slurm says when it refuses them."""
+    """Return jobs of a kind that note what Slurm says when it refuses them, and count as gone."""
+    from distributed.core import Status
 
     class Job(kind):
         async def start(self) -> None:
@@ -383,16 +409,16 @@ def _noting(kind: type[Any], refusals: list[str]) -> type[Any]:
                 await super().start()
             except (RuntimeError, OSError, ValueError) as error:
                 refusals.append(said(str(error)))
-                raise
+                self.status = Status.running
 
     return Job
 
 
 def said(output: str) -> str:
-    """Return the last thing that sbatch said."""
+    """Return what sbatch said of a refusal, in one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("sbatch:")]
-    return (errors or lines or ["nothing"])[-1]
+    errors = [line.removeprefix("sbatch: error: ") for line in lines if line.startswith("sbatch:")]
+    return "; ".join(errors) or (lines or ["nothing"])[-1]
 
 
 def _await_first(place: SlurmPlace, cluster: Any, refusals: list[str], workdir: Path) -> None:
@@ -450,7 +476,7 @@ def _all_ended(ids: dict[str, str], workdir: Path) -> str:
     if not written:
         return (
             f"the worker jobs ({', '.join(ids.values())}) ended before they began, without a word in "
-            f"{workdir / LOGS}; is the work folder seen by the nodes?"
+            f"{workdir / LOGS}; is that folder seen by the nodes?"
         )
     lines = written[0].read_text(errors="replace").split("\n")
     last = [line.strip() for line in lines if line.strip()][-1:] or ["nothing"]
@@ -467,9 +493,10 @@ class _Keeper:
     books. The queue is asked only while workers are missing.
     """
 
-    def __init__(self, place: SlurmPlace, cluster: Any) -> None:
+    def __init__(self, place: SlurmPlace, cluster: Any, refusals: list[str]) -> None:
         self._place = place
         self._cluster = cluster
+        self._refusals = refusals
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="slurm-keeper", daemon=True)
 
@@ -482,11 +509,12 @@ class _Keeper:
         self._thread.join(ASK_EVERY)
 
     def _loop(self) -> None:
-        asked = 0.0
+        again = 0.0
         while not self._stop.wait(LOOK_EVERY):
             missing = len(self._cluster.scheduler_info["workers"]) < self._place.n_workers
-            if missing and time.monotonic() - asked >= ASK_EVERY:
-                asked = time.monotonic()
+            if missing and time.monotonic() >= again:
+                again = time.monotonic() + (REFUSED_FOR if self._refusals else ASK_EVERY)
+                self._refusals.clear()
                 self._replace()
 
     def _replace(self) -> None:
