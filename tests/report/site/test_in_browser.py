@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from tests.browser import complaints
-from tests.report.site.books import HOSTILE, HOSTILE_ROW, photo_bits
+from tests.report.site.books import HOSTILE, HOSTILE_ROW, make_book, photo_bits
 from tests.report.site.conftest import Report
+from vehclust_dask.report.site import map as map_page
+from vehclust_dask.report.site.build import write_site
 
 LINE = "#map-legend .line"
 
@@ -236,6 +241,36 @@ def test_lasso__counts_as_numpy_does(report: Report, browser: Any) -> None:
     assert lines[1:] == want
 
 
+def test_lasso__gives_its_rows_as_a_file_and_as_a_list(
+    report: Report, browser: Any, tmp_path: Path
+) -> None:
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    open_map(browser, report)
+    # A copied text goes here instead of to the clipboard of this machine.
+    browser.execute_script(
+        "Object.defineProperty(navigator, 'clipboard',"
+        "{ value: { writeText: text => { window.copied = text; } } })"
+    )
+    browser.execute_script("MAP_TEST.select([[0, 0], [4096, 0], [4096, 2000], [0, 2000]])")
+    copy, csv = browser.find_elements("css selector", "#map-inside .acts button")
+    copy.click()
+    csv.click()
+    file = tmp_path / "map-selection.csv"
+    wait(file.exists, "the file")
+    table = pd.read_csv(file, keep_default_na=False)
+    y = np.array(browser.execute_script("return MAP_TEST.positions()[1]"))
+    rows = report.book.studies[0].rows[y < 2000]
+    paths = report.book.paths
+    assert paths is not None
+    assert len(rows) > 10
+    assert table["row"].tolist() == rows.tolist()
+    assert table["path"].tolist() == [paths[row] for row in rows]
+    copied = wait(lambda: browser.execute_script("return window.copied"), "the list")
+    assert copied == "".join(f"{path}\n" for path in table["path"])
+
+
 def even_odd(
     polygon: np.ndarray[Any, Any], x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
@@ -342,6 +377,39 @@ def test_colourings__all_load(report: Report, bare: Report, browser: Any) -> Non
             select(browser, title)
             assert colored(browser) > 500, title
         assert complaints(browser) == []
+
+
+def test_map__of_too_many_rows_lies_on_their_density(
+    report: Report, browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(map_page, "MOST_POINTS", 500)
+    monkeypatch.setattr(map_page, "SAMPLE", 100)
+    write_site(report.book, tmp_path / "site")
+    complaints(browser)
+    open_map(browser, Report(report.book, tmp_path / "site"))
+    seen = wait(lambda: colored(browser), "the points")
+    assert len(browser.execute_script("return MAP_TEST.positions()[0]")) == 100
+    browser.find_element("css selector", LINE).click()
+    frames(browser)
+    assert 0 < colored(browser) < seen
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("flat", [1, 2])
+def test_map__of_rows_on_a_line_or_on_a_spot_is_drawn(
+    browser: Any, tmp_path: Path, flat: int
+) -> None:
+    book = make_book(tmp_path, 40, 2, photos=False)
+    xy = book.studies[0].xy.copy()
+    xy[:, 2 - flat :] = 3
+    study = dataclasses.replace(book.studies[0], xy=xy)
+    write_site(dataclasses.replace(book, studies=(study,)), tmp_path / "site")
+    complaints(browser)
+    open_map(browser, Report(book, tmp_path / "site"))
+    browser.find_element("id", "map-names").click()
+    frames(browser)
+    assert colored(browser) > 10
+    assert complaints(browser) == []
 
 
 def test_keyboard__walks_clusters_reaches_tiles_and_sorts(report: Report, browser: Any) -> None:

@@ -194,7 +194,7 @@
     shader(gl.FRAGMENT_SHADER,
       "precision mediump float; varying vec4 color; uniform mediump float size; uniform float alpha;" +
       "void main() { float away = length(gl_PointCoord - 0.5) * size;" +
-      "float a = alpha * (size < 2.5 ? 1.0 : clamp(0.5 * size - away, 0.0, 1.0)); gl_FragColor = vec4(color.rgb * a, a); }");
+      "float a = alpha * (size < 2.5 ? 1.0 : clamp(0.5 * size - away + 0.3, 0.0, 1.0)); gl_FragColor = vec4(color.rgb * a, a); }");
     gl.linkProgram(program);
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) return null;
     gl.useProgram(program);
