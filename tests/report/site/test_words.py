@@ -3,11 +3,13 @@
 import re
 import string
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from vehclust_dask.report.site.words import LANGUAGES, Words, _read
 
+READMES = ("README.md", "README.ru.md")
 SITE = resources.files("vehclust_dask.report.site")
 
 
@@ -67,3 +69,30 @@ def test_words__numbers_of_russian_have_thin_gaps() -> None:
     assert Words("ru").number(1234567) == "1\u202f234\u202f567"
     assert Words("en").number(1234567) == "1,234,567"
     assert Words("ru").share(0.5) == "50\u202f%"
+
+
+def test_readme__both_languages_show_the_same_code_links_and_pictures() -> None:
+    root = Path(__file__).parents[3]
+    english, russian = ((root / name).read_text(encoding="utf-8") for name in READMES)
+    assert all(
+        f"({name})" in text for name, text in zip(READMES[::-1], (english, russian), strict=True)
+    )
+    links = [
+        sorted(set(re.findall(r"\]\(([^)]+)\)", text)) - set(READMES))
+        for text in (english, russian)
+    ]
+    assert links[0] == links[1]
+    assert english.count("\n## ") == russian.count("\n## ")
+    for text in (english, russian):
+        assert text.count("\n```") % 2 == 0
+    code = [
+        [" ".join(re.sub(r"#.*", "", line).split()) for line in _code(text)]
+        for text in (english, russian)
+    ]
+    assert code[0] == code[1]
+
+
+def _code(text: str) -> list[str]:
+    """Return the lines of YAML and Python."""
+    blocks = re.findall(r"```(?:yaml|python)\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]

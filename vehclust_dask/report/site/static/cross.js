@@ -8,7 +8,7 @@
     return data.words["cross.js." + key].replace(/\{(\w+)\}/g, function (_, name) { return values[name]; });
   }
   function shown(n) { return n.toLocaleString(data.language); }
-  function share(x) { return (100 * x).toLocaleString(data.language, { maximumSignificantDigits: x < 0.1 ? 2 : 3 }) + " %"; }
+  function share(x) { return (100 * x).toLocaleString(data.language, { maximumSignificantDigits: x < 0.1 ? 2 : 3 }) + "\u00a0%"; }
   function make(name, text, kind) {
     var made = document.createElement(name);
     if (text !== undefined && text !== null) made.textContent = text;
@@ -17,7 +17,7 @@
   }
   function label(side, letter, at) {
     var name = data[side].clusters[at];
-    return name === null ? letter + " " + data[side].noise : data[side].study === null ? name : letter + name;
+    return name === null ? data[side].noise + " (" + letter + ")" : data[side].study === null ? name : letter + name;
   }
   function product(i, j) { return label("a", "a", i) + " × " + label("b", "b", j); }
   function lift(i, j) { return data.counts[i][j] * data.total / (data.a.sizes[i] * data.b.sizes[j]); }
@@ -128,8 +128,11 @@
     while (cells[i] && cells[i][j] && !data.counts[i][j]) { i += step[0]; j += step[1]; }
     if (cells[i] && cells[i][j]) { choose(i, j); cells[i][j].focus(); }
   });
-  var best = [0, 0];
-  for (i = 0; i < cells.length; i++) for (j = 0; j < cells[i].length; j++)
-    if (data.counts[i][j] > data.counts[best[0]][best[1]]) best = [i, j];
-  if (cells.length && data.counts[best[0]][best[1]]) choose(best[0], best[1]);
+  // Begin with the largest cell that is no noise.
+  var best = null;
+  for (i = 0; i < cells.length; i++) for (j = 0; j < cells[i].length; j++) {
+    var told = data.a.clusters[i] !== null && data.b.clusters[j] !== null && data.counts[i][j];
+    if (told && (!best || data.counts[i][j] > data.counts[best[0]][best[1]])) best = [i, j];
+  }
+  if (best) choose(best[0], best[1]);
 })();
