@@ -149,6 +149,34 @@ def cut_rows(study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work) 
     return found
 
 
+def grid_step(spec: ClusterSpec, of: Step) -> Step:
+    """Return the step that holds what every setting gives, beside one that cut or looked at the tree."""
+    return Step(of.root, "density-grid", grid_params(spec), of.made_from)
+
+
+def grid_params(spec: ClusterSpec) -> dict[str, Any]:
+    """Return what decides the grid of settings."""
+    return {
+        "metric": spec.metric,
+        "min_samples": list(spec.min_samples),
+        "eps": list(spec.eps) or None,
+    }
+
+
+def setting_names(spec: ClusterSpec) -> list[str]:
+    """Return the names of the clusterings that one part of a job gives."""
+    if spec.method == "dbscan":
+        pairs = itertools.product(spec.min_samples, spec.eps or (None,))
+        return [_name(spec, ("m", spec.min_samples, q), ("e", spec.eps, eps)) for q, eps in pairs]
+    if spec.method == "hdbscan":
+        sizes = itertools.product(spec.min_cluster_size, spec.min_samples or (None,))
+        return [
+            _name(spec, ("s", spec.min_cluster_size, size), ("m", spec.min_samples, q))
+            for size, q in sizes
+        ]
+    return [spec.name]
+
+
 def _name(spec: ClusterSpec, *parts: tuple[str, tuple[Any, ...], Any]) -> str:
     """Name one of several clusterings by what they differ in: ``db-m5-e0.4``."""
     words = [f"{sign}{value:g}" for sign, values, value in parts if len(values) > 1]
@@ -167,11 +195,7 @@ def _grid(
     study: StudySpec, spec: ClusterSpec, grown: Grown, rows: Blocks, digest: str, work: Work
 ) -> Step:
     """Write what every setting gives, and the core distances, or find them written."""
-    params = {
-        "metric": spec.metric,
-        "min_samples": list(spec.min_samples),
-        "eps": list(spec.eps) or None,
-    }
+    params = grid_params(spec)
     step = work.step("density-grid", params, digest)
 
     def compute(folder: Path) -> dict[str, Any]:

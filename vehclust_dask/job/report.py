@@ -15,13 +15,17 @@ import pyarrow.parquet as pq
 
 from vehclust_dask.errors import BadInput, RunMissing, UsageError
 from vehclust_dask.estimators import PCA
-from vehclust_dask.job.clustering import CENTERS, load_state
+from vehclust_dask.job.clustering import CENTERS, load_clustered, load_state
 from vehclust_dask.job.dataset import Say
+from vehclust_dask.job.density import setting_names
 from vehclust_dask.job.mixtures import MIXTURES, load_mixtures
 from vehclust_dask.job.run import read_run
 from vehclust_dask.job.similar import read_run_samples
-from vehclust_dask.job.spec import JobSpec, load_job
+from vehclust_dask.job.spec import JobSpec, StudySpec, load_job
+from vehclust_dask.job.study import DENSITY
 from vehclust_dask.job.tables import read_dropped
+from vehclust_dask.job.tree_figures import tree_displays
+from vehclust_dask.report.figure import Display
 from vehclust_dask.report.site.book import F64, Book, Featured, StudyBook, read_columns
 from vehclust_dask.report.site.build import Written, write_site
 from vehclust_dask.store.folders import read_table, write_by
@@ -168,6 +172,7 @@ def _study(
         },
         outliers=read_table(outliers) if outliers.exists() else None,
         rules=dict(spec.outliers.rules) if spec is not None and spec.outliers else {},
+        displays=_displays(workdir, spec, record, bool(job.data.synthetic)),
     )
 
 
@@ -182,6 +187,27 @@ def _clustered_rows(
         raise RunMissing(f"the data set of run {folder.name} is gone; run the job again")
     dropped = tuple(read_dropped(folder / "tables").tolist())
     return RowsView.of(sets, dropped=dropped, unit=record["unit"])
+
+
+def _displays(
+    workdir: Path, study: StudySpec | None, record: dict[str, Any], synthetic: bool
+) -> dict[tuple[str, str], Display]:
+    """Return the figures of a study's trees, from their steps."""
+    if study is None:
+        return {}
+    about = record["clusterings"]
+    clusterings = [
+        load_clustered(study, spec, _step(workdir, about[name]["step"]), name=name)
+        for spec in study.cluster
+        if spec.method in ("ward", *DENSITY)
+        for name in setting_names(spec)
+    ]
+    try:
+        return tree_displays(study, clusterings, synthetic)
+    except FileNotFoundError as error:
+        raise RunMissing(
+            f"{error.filename} is no longer there; run the job again, then its report"
+        ) from None
 
 
 def _step(workdir: Path, name: str) -> Step:

@@ -68,6 +68,12 @@ def grow_and_cut(
     return [load_clustered(study, spec, cut, earlier=(near, tree) if near else (tree,))]
 
 
+def tree_step(cut: Step) -> Step:
+    """Return the step of the tree that was cut."""
+    (digest,) = cut.made_from
+    return Step.at(cut.root, cut.root / "steps" / f"ward-{digest}")
+
+
 def _check_distinct(study: StudySpec, spec: ClusterSpec, step: Step) -> None:
     distinct = int(step.manifest()["distinct"])
     if distinct < max(spec.n_clusters[-1], 2):

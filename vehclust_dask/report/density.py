@@ -197,6 +197,23 @@ _MAPS = (
 )
 
 
+class Choice(NamedTuple):
+    """A setting and what it gives: ``noise`` and ``largest`` as shares of all rows.
+
+    Attributes
+    ----------
+    balanced : int
+        Settings of the map that are balanced; where there are none, this is the least bad.
+    """
+
+    min_samples: int
+    eps: float
+    clusters: int
+    noise: float
+    largest: float
+    balanced: int
+
+
 @dataclass(frozen=True, eq=False)
 class DensityMap:
     """What every eps and min_samples gives: clusters, noise and the largest cluster, as three maps.
@@ -259,23 +276,30 @@ class DensityMap:
             note(figure, self.verdict())
         return figure
 
-    def verdict(self) -> str:
-        """Say in a sentence which setting serves, or what comes nearest where none does."""
-        chosen, words = self.table[self.table["recommended"].astype(bool)], "best: "
+    def choice(self) -> Choice:
+        """Return the setting that serves, or what comes nearest where none does."""
+        chosen = self.table[self.table["recommended"].astype(bool)]
         if not len(chosen):
             # What leaves the most rows both out of the noise and out of the largest cluster.
             lost = self.table[["noise", "largest"]].to_numpy(np.float64).max(axis=1)
-            chosen, words = self.table.iloc[[int(lost.argmin())]], "at best "
+            chosen = self.table.iloc[[int(lost.argmin())]]
         m, eps, clusters, noise, largest = chosen[list(_COLUMNS[:5])].to_numpy(np.float64)[0]
+        balanced = int(self.table["balanced"].sum())
+        return Choice(int(m), float(eps), int(clusters), float(noise), float(largest), balanced)
+
+    def verdict(self) -> str:
+        """Say in a sentence which setting serves, or what comes nearest where none does."""
+        one = self.choice()
+        words = "best: " if self.table["recommended"].any() else "at best "
         words += (
-            f"eps {eps:g}, min_samples {m:.0f}: {clusters:,.0f} "
-            f"cluster{'' if clusters == 1 else 's'}, {noise:.0%} noise, {largest:.0%} of the rows in "
-            "the largest cluster"
+            f"eps {one.eps:g}, min_samples {one.min_samples}: {one.clusters:,} "
+            f"cluster{'' if one.clusters == 1 else 's'}, {one.noise:.0%} noise, "
+            f"{one.largest:.0%} of the rows in the largest cluster"
         )
-        n = int(self.table["balanced"].sum())
-        if not n:
+        if not one.balanced:
             return f"no eps gives balanced clusters: {words}"
-        return f"{n:,} of {len(self.table):,} settings are balanced (outlined); {words}"
+        n, of = one.balanced, len(self.table)
+        return f"{n:,} of {of:,} settings are balanced (outlined); {words}"
 
 
 class _Cell(NamedTuple):

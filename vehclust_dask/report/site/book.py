@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vehclust_dask.report.figure import Display
 from vehclust_dask.store.photos import Photos
 from vehclust_dask.store.storage import is_url, stream
 
@@ -96,6 +97,8 @@ class StudyBook:
         Scores, ranks and reasons of every row, in the order of ``rows``.
     rules : dict of str to float
         Outlier scores with a threshold.
+    displays : dict of (str, str) to Display
+        Figures of trees and of density, by what they show and the name of the clustering.
     """
 
     name: str
@@ -112,6 +115,7 @@ class StudyBook:
     clusters: dict[str, pd.DataFrame]
     outliers: pd.DataFrame | None = None
     rules: Mapping[str, float] = field(default_factory=dict)
+    displays: Mapping[tuple[str, str], Display] = field(default_factory=dict)
 
     def labels(self, column: str) -> I64:
         """Return the labels of a clustering, -1 for noise."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vehclust_dask.errors import UsageError, nearest
-from vehclust_dask.report.site import clusters, curves, map, overview
+from vehclust_dask.report.site import clusters, cross, curves, density, map, outliers, overview
 from vehclust_dask.report.site.book import Book
 from vehclust_dask.report.site.site import STATIC, Site, tree_size
 from vehclust_dask.report.site.words import LANGUAGES, Words
 
 #: The rooms of the report: each says which pages it has of a book, then writes them.
-ROOMS = (overview, curves, clusters, map)
+ROOMS = (overview, curves, cross, clusters, map, outliers, density)
 
 
 @dataclass(frozen=True)
