@@ -74,6 +74,9 @@ def test_thresholds__a_thinned_table_brackets_and_is_exact_where_it_says_so(
         assert table.beyond(value) == (count(values, value),) * 2
         if at < table.complete:
             assert table.beyond(np.nextafter(value, -np.inf))[0] == count(values, value)
+    if table.exact is not None:
+        assert table.beyond(table.exact) == (count(values, table.exact),) * 2
+        assert len(np.unique(values[values >= table.exact])) == most
     if len(table.values):
         assert table.counts[-1] == (~np.isnan(values)).sum(), "the smallest value is kept"
 

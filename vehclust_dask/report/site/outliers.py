@@ -75,6 +75,12 @@ class Thresholds:
             values, counts, n = values[kept], counts[kept], most
         return cls(values, counts, n)
 
+    @property
+    def exact(self) -> float | None:
+        """Return the value down to which any threshold has an exact count; None for all values."""
+        whole = self.complete == len(self.values)
+        return None if whole else float(self.values[self.complete - 1])
+
     def beyond(self, threshold: float) -> tuple[int, int]:
         """Return the fewest and the most rows that may have this value or more; equal if exact."""
         at = int(np.searchsorted(-self.values, -threshold, side="right"))
@@ -110,6 +116,8 @@ class Strip:
     tiles : list of dict
         Of the strip: at (in the sprite), row, path, rank, value.
     sprite : str or None
+    exact : float or None
+        The value down to which any threshold has an exact count; None if it is every threshold.
     """
 
     score: str
@@ -118,6 +126,7 @@ class Strip:
     over_rule: int
     tiles: list[dict[str, Any]]
     sprite: str | None
+    exact: float | None
 
 
 def link(site: Site) -> None:
@@ -158,12 +167,13 @@ def _write_study(site: Site, study: StudyBook, table: pd.DataFrame) -> None:
     for name, values in scores.items():
         order = np.argsort(table[f"{name}_rank"].to_numpy(), kind="stable")
         ranked = order[np.isnan(values).sum() :]
-        strips.append(_strip(site, study, name, values, ranked))
+        thresholds = Thresholds.of(values)
+        strips.append(_strip(site, study, name, values, ranked, thresholds.exact))
         top = ranked[:LISTED]
         listed |= _named(site.book, study.rows[top])
         about = {"score": name, "rows": study.rows[top].tolist(), "known": len(ranked)}
         told.append(about | {"top": packed(values[top]), "rule": study.rules.get(name)})
-        told[-1] |= Thresholds.of(values).script()
+        told[-1] |= thresholds.script()
     data = {
         "scores": told,
         "paths": listed,
@@ -213,7 +223,9 @@ def _path(book: Book, row: int) -> str:
     return book.paths[row] if book.paths is not None else f"row {row}"
 
 
-def _strip(site: Site, study: StudyBook, name: str, values: F64, ranked: I64) -> Strip:
+def _strip(
+    site: Site, study: StudyBook, name: str, values: F64, ranked: I64, exact: float | None
+) -> Strip:
     shown = strip_ranks(len(ranked))
     rows = ranked[shown - 1]
     sprite = None
@@ -233,7 +245,7 @@ def _strip(site: Site, study: StudyBook, name: str, values: F64, ranked: I64) ->
     ]
     rule = study.rules.get(name)
     over = 0 if rule is None else int((values >= rule).sum())
-    return Strip(name, len(ranked), rule, over, tiles, sprite)
+    return Strip(name, len(ranked), rule, over, tiles, sprite, exact)
 
 
 def _read(book: Book, name: str, study: str) -> pd.DataFrame:
