@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.browser import chromium
-from tests.report.site.books import make_book
+from tests.report.site.drawn import make_book
 from vehclust_dask.report.site.book import Book
 from vehclust_dask.report.site.build import write_site
 

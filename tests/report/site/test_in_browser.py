@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from tests.browser import complaints
-from tests.report.site.books import HOSTILE, HOSTILE_ROW, make_book, photo_bits
 from tests.report.site.conftest import Report
+from tests.report.site.drawn import HOSTILE, HOSTILE_ROW, make_book, photo_bits
 from vehclust_dask.report.site import map as map_page
 from vehclust_dask.report.site.build import write_site
 

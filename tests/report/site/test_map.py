@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.site.books import BROKEN_ROW, make_book, read_bits, rough_photos
 from tests.report.site.conftest import Report
+from tests.report.site.drawn import BROKEN_ROW, make_book, read_bits, rough_photos
 from tests.report.site.test_packing import read_paths, read_varints, unpacked
 from vehclust_dask.report import palette
 from vehclust_dask.report.chosen import photo_order

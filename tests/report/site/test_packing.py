@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.report.site.books import twin_path
+from tests.report.site.drawn import twin_path
 from vehclust_dask.report.site.packing import (
     quantised,
     squeezed_codes,
