@@ -239,7 +239,14 @@ class Deflated:
             for done in range(0, len(view), _CHUNK):
                 part = view[done : done + _CHUNK]
                 part[:] = self._take(len(part))
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            KeyError,
+            UnicodeDecodeError,
+        ) as error:
             cursor.stream = None
             raise BadInput(f"{self.file} is damaged in '{self.member}': {error}") from error
 

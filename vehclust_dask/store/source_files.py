@@ -143,7 +143,14 @@ def open_npz(file: str, key: str | None) -> MatrixSource:
                 what = f"['{name}'] "
                 shape, dtype, fortran = read_npy_header(file, what, opened)
                 offset = opened.tell()
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        RuntimeError,
+        EOFError,
+        OSError,
+        UnicodeDecodeError,
+    ) as error:
         refuse(file, f"cannot be read as npz: {error}")
     n_rows, n_features = check_matrix(file, what, shape, dtype)
     size = math.prod(shape) * np.dtype(dtype).itemsize
