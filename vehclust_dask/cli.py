@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vehclust_dask.job.run import Asked
     from vehclust_dask.job.spec import JobSpec
 
-#: The file of a demo that is written last.
-DEMO_RECORD = "demo.json"
 F = TypeVar("F", bound=Callable[..., Any])
 
 WORKDIR = click.option(
@@ -118,19 +116,17 @@ def init(folder: Path, out: Path | None, name: str | None, force: bool) -> None:
 def demo(rows: int, seed: int, out: str, once: bool, photos: bool, sets: tuple[str, ...]) -> None:
     """Write demo data: a synthetic twin of the case, with drawn vehicles and the truth about them."""
     from vehclust_dask.demo import write_demo
+    from vehclust_dask.demo.write import RECORD
     from vehclust_dask.store import storage
 
     place = storage.at(out)
-    if once and (place / DEMO_RECORD).exists():
+    if once and (place / RECORD).exists():
         click.echo(f"{out} is there already", err=True)
         click.echo(out)
         return
-    with storage.scratch_beside(place) as scratch:
-        target = scratch / "demo" if storage.is_url(place) else place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made = write_demo(target, rows=rows, seed=seed, photos=photos, sets=sets or None)
-        if storage.is_url(place):
-            storage.upload(target, place, DEMO_RECORD)
+    with storage.here(place, RECORD) as folder:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = write_demo(folder, rows=rows, seed=seed, photos=photos, sets=sets or None)
     click.echo(
         f"{made.rows:,} photos of {made.n_vehicles:,} vehicles in {out} (synthetic)", err=True
     )
@@ -266,9 +262,7 @@ def report(
         click.echo(line, err=True)
 
     found = report_run(at(workdir), name, out=at(out) if out else None, language=language, say=say)
-    say(
-        f"{found.written.n_files} files, {found.written.n_bytes / 1e6:.1f} MB, {found.seconds:.1f} s"
-    )
+    say(found.told())
     packed = zip_report(found) if zipped else None
     if as_json:
         click.echo(json.dumps(reported_record(found, packed), indent=2))

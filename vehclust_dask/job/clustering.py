@@ -92,6 +92,11 @@ class Clustered:
         return np.concatenate([matrix.load(i) for i in range(matrix.grid.n_blocks)])
 
 
+def recorded_column(record: dict[str, Any], name: str, k: int) -> str:
+    """Return the name of a column of labels, as the manifest of a run has its clustering."""
+    return str(record.get("column") or f"{name}_{k}")
+
+
 def cluster_rows(
     study: StudySpec, spec: ClusterSpec, reduced: Reduced, work: Work
 ) -> list[Clustered]:

@@ -9,6 +9,7 @@ from vehclust_dask.job.spec import JobSpec, load_job
 from vehclust_dask.place import load_place
 from vehclust_dask.place.checking import Checked, check_place
 from vehclust_dask.store.folders import open_workdir, scratch_root
+from vehclust_dask.store.storage import is_url
 
 
 def check_for_job(place_file: str, workdir: str, job: Path | None) -> Checked:
@@ -40,4 +41,4 @@ def read_by_workers(spec: JobSpec) -> list[str]:
     if spec.data.photos is not None:
         files.append(spec.data.photos)
     # What lies behind a URL is reached by its own keys, or not: opening it here would not tell.
-    return [file for file in files if "://" not in file]
+    return [file for file in files if not is_url(file)]

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from vehclust_dask.errors import BadInput, RunMissing, UsageError
 from vehclust_dask.estimators import PCA
-from vehclust_dask.job.clustering import CENTERS, load_clustered, load_state
+from vehclust_dask.job.clustering import CENTERS, load_clustered, load_state, recorded_column
 from vehclust_dask.job.dataset import Say
 from vehclust_dask.job.density import setting_names
 from vehclust_dask.job.mixtures import MIXTURES, load_mixtures
@@ -32,7 +32,7 @@ from vehclust_dask.store.folders import read_table, write_by
 from vehclust_dask.store.matrices import Matrix
 from vehclust_dask.store.photos import Photos, open_photos
 from vehclust_dask.store.steps import Step
-from vehclust_dask.store.storage import at, is_url, scratch_beside, stream, upload, whole
+from vehclust_dask.store.storage import at, here, is_url, readable, whole
 from vehclust_dask.store.views import RowsView
 
 #: The folder of a run that holds its report, and the page that is written last.
@@ -54,6 +54,11 @@ class Reported:
     page: Path
     written: Written
     seconds: float
+
+    def told(self) -> str:
+        """Return number, size and time in words."""
+        written = self.written
+        return f"{written.n_files} files, {written.n_bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
 
 
 def report_run(
@@ -80,12 +85,8 @@ def report_run(
     folder, manifest = read_run(workdir, name)
     book = read_book(workdir, folder, manifest, say)
     target = out or folder / REPORT
-    if is_url(target):
-        with scratch_beside(target) as scratch:
-            written = write_site(book, scratch, language)
-            upload(scratch, target, FIRST_PAGE)
-    else:
-        written = write_site(book, target, language)
+    with here(target, FIRST_PAGE) as local:
+        written = write_site(book, local, language)
     return Reported(target / FIRST_PAGE, written, time.perf_counter() - began)
 
 
@@ -96,8 +97,7 @@ def ensure_report(workdir: Path, folder: Path, language: str, *, say: Say) -> No
     if not list((folder / "tables").glob("labels-*.parquet")):
         return
     found = report_run(workdir, folder.name, language=language, say=say)
-    told = f"{found.written.n_files} files, {found.written.n_bytes / 1e6:.1f} MB"
-    say(f"report: {told}, {found.seconds:.1f} s")
+    say(f"report: {found.told()}")
 
 
 def read_book(workdir: Path, folder: Path, manifest: dict[str, Any], say: Say) -> Book:
@@ -220,8 +220,8 @@ def _step(workdir: Path, name: str) -> Step:
 def _pca(steps: list[Step]) -> PCA | None:
     for step in steps:
         if step.kind == "pca":
-            with whole(step.folder / "pca.npz") as opened:
-                return PCA.load(opened)
+            with whole(step.folder / "pca.npz") as stored:
+                return PCA.load(stored)
     return None
 
 
@@ -239,7 +239,7 @@ def _columns(clusterings: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for name, record in clusterings.items():
         for k in record["k"]:
-            found[record.get("column") or f"{name}_{k}"] = (name, int(k))
+            found[recorded_column(record, name, k)] = (name, int(k))
     return found
 
 
@@ -256,12 +256,11 @@ def _featured(workdir: Path, table: Path, record: dict[str, Any]) -> Featured | 
         return None
     name, k = record["featured"]
     about = record["clusterings"][name]
-    column = about.get("column") or f"{name}_{k}"
+    column = recorded_column(about, name, k)
     if k < 1:
         return None
     centers = _centers(_step(workdir, about["step"]), list(about["k"]).index(k))
-    opened = stream(table) if is_url(table) else table
-    there = set(pq.read_schema(opened).names)
+    there = set(pq.read_schema(readable(table)).names)
     wanted = [one for one in (column, "second", "sq_dist", "margin") if one in there]
     values = read_columns(table, wanted)
     n = len(values[column])

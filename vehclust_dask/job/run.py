@@ -67,7 +67,7 @@ from vehclust_dask.store.folders import (
     write_text,
 )
 from vehclust_dask.store.samples import paths_digest
-from vehclust_dask.store.storage import is_url, scratch_beside, upload
+from vehclust_dask.store.storage import here, is_url
 from vehclust_dask.store.views import RowsView
 
 #: Packages whose version may decide a result or a failure.
@@ -424,9 +424,9 @@ def _prepared(folder: Path) -> Iterator[Path]:
     The folder of an object store is written from it object by object, its manifest last.
     """
     if is_url(folder):
-        with scratch_beside(folder) as scratch:
-            yield scratch
-            upload(scratch, folder, MANIFEST)
+        with here(folder, MANIFEST) as local:
+            local.mkdir()
+            yield local
         return
     partial = partial_of(folder, hidden=True)
     partial.mkdir(parents=True, exist_ok=True)

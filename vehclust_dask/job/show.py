@@ -13,6 +13,7 @@ import pandas as pd
 
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import RunMissing, UsageError, nearest
+from vehclust_dask.job.clustering import recorded_column
 from vehclust_dask.job.plan import Plan
 from vehclust_dask.job.run import MANIFEST, read_run
 from vehclust_dask.job.similar import Similar
@@ -318,7 +319,7 @@ def export_clusterings(
         number = k or _only_k(record, chosen)
         labels = folder / "tables" / f"labels-{one}.parquet"
         method = _file_method(record, chosen)
-        column = record["clusterings"][chosen].get("column") or f"{chosen}_{number}"
+        column = recorded_column(record["clusterings"][chosen], chosen, number)
         files.append(export_csv(labels, one, method, column, number, out))
     if not files:
         raise RunMissing(f"run {folder.name} has no clusterings: its job only converts")

@@ -19,7 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vehclust_dask.errors import FULL, Interrupted, RunMissing, VehclustError, nearest
+from vehclust_dask.errors import (
+    Interrupted,
+    RunMissing,
+    VehclustError,
+    nearest,
+    refused_by_system,
+)
 from vehclust_dask.job.telling import Teller
 from vehclust_dask.place import OpenPlace, tunnel_line
 from vehclust_dask.place.slurm import queue_states
@@ -146,9 +152,8 @@ def reporting(workdir: Path, job: str, command: str, teller: Teller) -> Iterator
         report.end("stopped", error=_sentence(stop), exit_code=stop.exit_code)
         raise
     except Exception as error:
-        code = error.exit_code if isinstance(error, VehclustError) else 1
-        if isinstance(error, OSError) and error.errno in FULL:
-            code = 4
+        told = refused_by_system(error) if isinstance(error, OSError) else error
+        code = told.exit_code if isinstance(told, VehclustError) else 1
         report.end("failed", error=_sentence(error), exit_code=code)
         raise
     except BaseException as stop:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from vehclust_dask.errors import RunMissing, nearest
 from vehclust_dask.store.folders import PARTIAL
-from vehclust_dask.store.storage import is_url, stream
+from vehclust_dask.store.storage import readable
 
 #: How people write a method in a file name.
 METHOD_NAMES = {
@@ -54,7 +54,7 @@ def export_csv(labels: Path, study: str, method: str, column: str, k: int, out: 
     """
     if not labels.is_file():
         raise RunMissing(f"the run has no labels of study '{study}'")
-    table = pq.ParquetFile(stream(labels) if is_url(labels) else labels)
+    table = pq.ParquetFile(readable(labels))
     names = table.schema_arrow.names
     if column not in names:
         allowed = [n for n in names if n not in PLACES]

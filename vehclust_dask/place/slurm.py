@@ -404,6 +404,8 @@ def _noting(kind: type[Any], refusals: list[str]) -> type[Any]:
     from distributed.core import Status
 
     class Job(kind):
+        """A job whose refusal is noted, not raised."""
+
         async def start(self) -> None:
             try:
                 await super().start()

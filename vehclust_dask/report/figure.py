@@ -15,6 +15,7 @@ from vehclust_dask.report.canvas import SYNTHETIC_MARK
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -58,7 +59,7 @@ class Display(Protocol):
         ...
 
 
-def write_figure(display: Display, out_dir: Path, stem: str) -> list[Path]:
+def write_figure(display: Display, out_dir: Path, stem: str, *, png: bool = True) -> list[Path]:
     """Write ``stem.svg``, ``stem.png`` and the numbers as ``stem.csv``.
 
     Parameters
@@ -67,24 +68,28 @@ def write_figure(display: Display, out_dir: Path, stem: str) -> list[Path]:
     out_dir : Path
         Made where it is missing.
     stem : str
+    png : bool
+        False: a page needs no PNG.
 
     Returns
     -------
     list of Path
-        The three files; a second call writes the same bytes.
+        The files; a second call writes the same bytes.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    svg, png, csv = (out_dir / f"{stem}.{ending}" for ending in ("svg", "png", "csv"))
+    endings = ("svg", "png", "csv") if png else ("svg", "csv")
+    files = {ending: out_dir / f"{stem}.{ending}" for ending in endings}
     with mpl.rc_context(STYLE):
         figure = display.plot()
         FigureCanvasAgg(figure)
-        figure.savefig(svg, metadata={"Date": None})
-        figure.savefig(png, dpi=144, metadata={"Software": None})
-    display.frame().to_csv(csv, index=False, lineterminator="\n")
-    return [svg, png, csv]
+        figure.savefig(files["svg"], metadata={"Date": None})
+        if png:
+            figure.savefig(files["png"], dpi=144, metadata={"Software": None})
+    display.frame().to_csv(files["csv"], index=False, lineterminator="\n")
+    return list(files.values())
 
 
 def head(figure: Figure, title: str, synthetic: bool) -> None:
@@ -115,6 +120,20 @@ def blend(code: str, share: float, onto: str = palette.PAPER) -> str:
     over, under = palette.rgb(code), palette.rgb(onto)
     mixed = (round(share * a + (1 - share) * b) for a, b in zip(over, under, strict=True))
     return "#" + "".join(f"{part:02x}" for part in mixed)
+
+
+def name_line(axes: Axes, height: float, words: str) -> None:
+    """Say at the right edge what a horizontal line at this height is."""
+    axes.annotate(
+        words,
+        (1, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+        color=palette.MARK,
+    )
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vehclust_dask.errors import BadInput
 from vehclust_dask.report import palette
 from vehclust_dask.report.density import LOG_FACTOR
-from vehclust_dask.report.figure import STYLE, blend, head, log_ticks, note
+from vehclust_dask.report.figure import STYLE, blend, head, log_ticks, name_line, note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,16 +159,7 @@ class Reachability:
         if self.eps is None:
             return
         axes.axhline(self.eps, color=palette.MARK, linewidth=1.2, linestyle=(0, (5, 3)), zorder=5)
-        axes.annotate(
-            f"eps {self.eps:.4g}",
-            (1, self.eps),
-            xycoords=("axes fraction", "data"),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color=palette.MARK,
-        )
+        name_line(axes, self.eps, f"eps {self.eps:.4g}")
 
     def _told(self, n_columns: int) -> str:
         n, labels = len(self.order), np.asarray(self.labels)

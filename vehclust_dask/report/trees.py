@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
 from vehclust_dask.report import palette
-from vehclust_dask.report.figure import STYLE, head, note
+from vehclust_dask.report.figure import STYLE, head, name_line, note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,16 +253,7 @@ class Dendrogram:
             return
         words = f"{self.n_clusters:,} cluster{'s' if self.n_clusters != 1 else ''}"
         axes.axhline(self.cut_height, color=palette.MARK, linewidth=1.2, linestyle=(0, (5, 3)))
-        axes.annotate(
-            f"{words}\ncut at {self.cut_height:,.4g}",
-            (1, self.cut_height),
-            xycoords=("axes fraction", "data"),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            color=palette.MARK,
-        )
+        name_line(axes, self.cut_height, f"{words}\ncut at {self.cut_height:,.4g}")
         axes.annotate(
             "cluster",
             (0, 0),

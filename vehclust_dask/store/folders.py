@@ -73,14 +73,17 @@ def write_by(file: Path, write: Callable[[BinaryIO], None]) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Write readable JSON with sorted keys, whole or not at all."""
-    write_text(file, json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n")
+    write_text(file, _readable(value))
+
+
+def _readable(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_last(file: Path, value: Any) -> None:
     """Write the record that says its folder is whole; of two writers the first one's stays."""
     if is_url(file):
-        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
-        create(file, text.encode())
+        create(file, _readable(value).encode())
     else:
         write_json(file, value)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.errors import BadInput
-from vehclust_dask.store.storage import at, whole
+from vehclust_dask.store.storage import read, whole
 
 #: Names of a column of paths, the most telling first; any case.
 PATH_COLUMNS = ("path", "paths", "filename", "filenames", "file", "files", "image", "images")
@@ -68,7 +68,7 @@ def read_paths(file: str | Path) -> list[str]:
     """
     name = str(file)
     try:
-        raw = at(file).read_bytes()
+        raw = read(file)
     except OSError as error:
         raise BadInput(f"{name} cannot be read: {error.strerror or error}") from error
     if raw.startswith(b"PAR1"):

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from vehclust_dask.budget import show_bytes
 from vehclust_dask.errors import BadInput
 from vehclust_dask.store.photo_index import PICTURE_SUFFIXES, read_index, refresh_index
-from vehclust_dask.store.storage import Reader, about, at, files_below, is_url
+from vehclust_dask.store.storage import Reader, about, at, files_below, is_url, read
 
 #: A member that unpacks to more than this is no vehicle photo but a zip bomb.
 MAX_PHOTO_BYTES = 256 << 20
@@ -330,7 +330,7 @@ class Photos:
     def _read_file(self, name: str) -> bytes:
         if is_url(self.where):
             try:
-                return (self.where / name).read_bytes()
+                return read(self.where / name)
             except OSError as error:
                 raise BadInput(f"photo '{name}' of {self.where}: {error}") from error
         root = os.path.realpath(self.where)

@@ -17,7 +17,7 @@ from vehclust_dask.store.source_arrays import (
     take_rows,
 )
 from vehclust_dask.store.source_files import check_matrix, choose_key, refuse
-from vehclust_dask.store.storage import at, files_below, is_url, stream, zarr_options
+from vehclust_dask.store.storage import at, files_below, readable, zarr_options
 
 #: Bytes of a matrix that are read at a time, beside the result.
 _BUFFER = 16 << 20
@@ -246,7 +246,7 @@ def _hdf5_file(file: str) -> Any:
         message = f"{file} is an HDF5 file, which needs h5py: pip install 'vehclust-dask[hdf5]'"
         raise BadInput(message) from None
     try:
-        return h5py.File(stream(file) if is_url(file) else file, "r")
+        return h5py.File(readable(file), "r")
     except OSError as error:
         raise BadInput(f"{file} cannot be read as HDF5: {error}") from error
 

@@ -20,7 +20,7 @@ from vehclust_dask.store.source_arrays import (
     take_rows,
 )
 from vehclust_dask.store.source_files import choose_key, refuse
-from vehclust_dask.store.storage import is_url, stream
+from vehclust_dask.store.storage import readable
 
 #: Bytes of rows that are decoded at a time.
 _BATCH = 4 << 20
@@ -194,7 +194,7 @@ def open_table(file: str, n_columns: int = 1) -> Any:
 
     try:
         return pq.ParquetFile(
-            stream(file) if is_url(file) else file,
+            readable(file),
             buffer_size=max(4096, _READ_BUFFERS // max(8, n_columns)),
         )
     except (OSError, ValueError, pa.ArrowException) as error:

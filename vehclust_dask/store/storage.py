@@ -92,7 +92,7 @@ def at(place: str | os.PathLike[str]) -> Path:
 
 def _store(place: str | os.PathLike[str]) -> tuple[Any, str]:
     """Return the file system of a URL and the name of the file there."""
-    found: Any = at(str(place))
+    found: Any = at(place)
     return found.fs, found.path
 
 
@@ -103,6 +103,11 @@ def stream(place: str | os.PathLike[str]) -> IO[bytes]:
     fs, name = _store(place)
     found: IO[bytes] = fs.open(name, "rb", block_size=_FETCH, cache_type="readahead")
     return found
+
+
+def readable(place: str | os.PathLike[str]) -> Any:
+    """Return what pyarrow and h5py open: a path as it is, an object as a stream."""
+    return stream(place) if is_url(place) else place
 
 
 def whole(place: str | os.PathLike[str]) -> IO[bytes]:
@@ -337,7 +342,24 @@ def upload(source: Path, target: Path, last: str) -> None:
 
 
 @contextlib.contextmanager
-def scratch_beside(folder: Path) -> Iterator[Path]:
-    """Give a folder of this machine in which a folder is prepared, gone at the end."""
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-") as scratch:
-        yield Path(scratch)
+def here(folder: Path, last: str) -> Iterator[Path]:
+    """Give the folder to write: itself, or one of this machine that is sent to the store at the end.
+
+    Parameters
+    ----------
+    folder : Path
+    last : str
+        The file that makes it whole, sent after all others.
+
+    Yields
+    ------
+    Path
+        Not made yet where it is to be sent.
+    """
+    if not is_url(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="vehclust-") as scratch:
+        prepared = Path(scratch) / folder.name
+        yield prepared
+        upload(prepared, folder, last)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.report.figure import Display
 from vehclust_dask.store.photos import Photos
-from vehclust_dask.store.storage import is_url, stream
+from vehclust_dask.store.storage import readable
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -164,6 +164,11 @@ class Book:
 
 def read_columns(table: Path, columns: list[str]) -> dict[str, NDArray[Any]]:
     """Return columns of a parquet table."""
-    opened = stream(table) if is_url(table) else table
-    found = pq.read_table(opened, columns=columns)
+    found = pq.read_table(readable(table), columns=columns)
     return {name: found[name].to_numpy() for name in columns}
+
+
+def nearest_column(columns: dict[str, tuple[str, int]], name: str, k: float) -> str:
+    """Return the column of a clustering whose number of clusters is nearest, the smaller of two."""
+    own = [(abs(n - k), n, column) for column, (one, n) in columns.items() if one == name]
+    return min(own)[2]

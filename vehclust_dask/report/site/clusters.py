@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vehclust_dask.report.chosen import photo_order
-from vehclust_dask.report.site.book import Featured, StudyBook
+from vehclust_dask.report.site.book import Featured, StudyBook, nearest_column
 from vehclust_dask.report.site.describe import (
     Confounder,
     confounders,
-    known_columns,
     look_alike_order,
     nearest_centers,
 )
 from vehclust_dask.report.site.pictures import KINDS, THUMB, Chosen, choose_rows, per_kind
-from vehclust_dask.report.site.site import Link, Site
+from vehclust_dask.report.site.site import Site
 
 I64 = NDArray[np.int64]
 
@@ -81,8 +80,7 @@ def link(site: Site) -> None:
     """Add the pages to the navigation."""
     for study in site.book.studies:
         if study.featured is not None:
-            pages = site.study_links.setdefault(study.name, [])
-            pages.append(Link("clusters", f"{site.folder(study)}/clusters.html"))
+            site.link_study(study, "clusters")
 
 
 def write(site: Site) -> None:
@@ -95,8 +93,7 @@ def write(site: Site) -> None:
 def _write_study(site: Site, study: StudyBook, featured: Featured) -> None:
     samples = site.book.samples.iloc[study.rows]
     chosen = chosen_rows(site, study, featured)
-    columns = known_columns(samples)
-    mixed = confounders(featured.labels, featured.k, columns)
+    mixed = confounders(featured.labels, featured.k, site.known(study))
     nearest, distance = nearest_centers(featured.centers)
     agreement = group_agreement(featured, samples.get("group"))
     portraits = []
@@ -241,15 +238,10 @@ def _wall_rows(portrait: Portrait) -> I64:
 
 def _overlaps(study: StudyBook, featured: Featured) -> list[tuple[str, I64]]:
     """Return contingency tables with other clusterings: one of each method, near in number."""
-    by_name: dict[str, tuple[int, str]] = {}
-    for column, (name, k) in study.columns.items():
-        if name == featured.name:
-            continue
-        away = abs(k - featured.k)
-        if name not in by_name or away < by_name[name][0]:
-            by_name[name] = (away, column)
+    names = dict.fromkeys(name for name, _ in study.columns.values() if name != featured.name)
     found = []
-    for _, column in list(by_name.values())[:MOST_OTHERS]:
+    for name in list(names)[:MOST_OTHERS]:
+        column = nearest_column(study.columns, name, featured.k)
         labels = study.labels(column)
         shifted = labels + 1
         wide = int(shifted.max(initial=0)) + 1

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from vehclust_dask.report.curves import ExplainedVariance, ScoresAgainstK
-from vehclust_dask.report.figure import Display, write_figure
 from vehclust_dask.report.site.book import StudyBook
 from vehclust_dask.report.site.describe import flow, votes
 from vehclust_dask.report.site.site import Link, Site
@@ -25,9 +24,8 @@ def link(site: Site) -> None:
     if any(study.curve is not None for study in site.book.studies):
         site.links.append(Link("pca", "pca.html"))
     for study in site.book.studies:
-        pages = site.study_links.setdefault(study.name, [])
         if _sweeps(study):
-            pages.append(Link("k", f"{site.folder(study)}/k.html"))
+            site.link_study(study, "k")
 
 
 def write(site: Site) -> None:
@@ -36,7 +34,7 @@ def write(site: Site) -> None:
     if curves:
         chosen = {s.name: s.n_features for s in site.book.studies if s.curve is not None}
         display = ExplainedVariance(curves, chosen, synthetic=site.book.synthetic)
-        draw(site, display, "figures", "explained-variance")
+        site.draw(display, "figures", "explained-variance")
         rows = [
             {
                 "study": name,
@@ -52,13 +50,6 @@ def write(site: Site) -> None:
     for study in site.book.studies:
         if _sweeps(study):
             _write_k(site, study)
-
-
-def draw(site: Site, display: Display, folder: str, stem: str) -> None:
-    """Write a figure as SVG and its numbers as CSV beside it; a page needs no PNG."""
-    for file in write_figure(display, site.out / folder, stem):
-        if file.suffix == ".png":
-            file.unlink()
 
 
 def _reached(curve: Any, share: float) -> int | None:
@@ -78,7 +69,7 @@ def _sweeps(study: StudyBook) -> list[str]:
 def _write_k(site: Site, study: StudyBook) -> None:
     folder = site.folder(study)
     display = ScoresAgainstK(study.scores, synthetic=site.book.synthetic)
-    draw(site, display, f"{folder}/figures", "scores")
+    site.draw(display, f"{folder}/figures", "scores")
     told = []
     for name in _sweeps(study):
         part = study.scores[study.scores["clustering"] == name].sort_values("k")

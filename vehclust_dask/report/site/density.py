@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from vehclust_dask.report.density import Choice, DensityMap
 from vehclust_dask.report.site.book import StudyBook
-from vehclust_dask.report.site.curves import draw
-from vehclust_dask.report.site.site import Link, Site, slug
+from vehclust_dask.report.site.site import Site, slug
 
 #: Figures of a clustering in the order of its page.
 ORDER = ("dbscan-map", "core-distances", "reachability", "condensed", "dendrogram")
@@ -38,8 +37,7 @@ def link(site: Site) -> None:
     """Add the pages to the navigation."""
     for study in site.book.studies:
         if study.displays:
-            pages = site.study_links.setdefault(study.name, [])
-            pages.append(Link("density", f"{site.folder(study)}/density.html"))
+            site.link_study(study, "density")
 
 
 def write(site: Site) -> None:
@@ -58,7 +56,7 @@ def _write_study(site: Site, study: StudyBook) -> None:
             display = study.displays.get((word, name))
             if display is not None:
                 stem = f"{word}-{slug(name)}"
-                draw(site, display, f"{folder}/figures", stem)
+                site.draw(display, f"{folder}/figures", stem)
                 figures.append((word, stem))
         table = study.displays.get(("dbscan-map", name))
         choice = table.choice() if isinstance(table, DensityMap) else None

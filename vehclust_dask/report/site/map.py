@@ -14,9 +14,8 @@ from PIL import Image
 
 from vehclust_dask.report import palette
 from vehclust_dask.report.chosen import photo_order
-from vehclust_dask.report.site.book import Featured, StudyBook
+from vehclust_dask.report.site.book import Featured, StudyBook, nearest_column
 from vehclust_dask.report.site.clusters import COLUMNS, chosen_rows, page_name
-from vehclust_dask.report.site.describe import known_columns
 from vehclust_dask.report.site.packing import (
     BITS,
     UNKNOWN,
@@ -28,7 +27,7 @@ from vehclust_dask.report.site.packing import (
     squeezed_rows,
 )
 from vehclust_dask.report.site.pictures import THUMB
-from vehclust_dask.report.site.site import Link, Site
+from vehclust_dask.report.site.site import Site
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -80,8 +79,7 @@ def link(site: Site) -> None:
     """Add the pages to the navigation."""
     for study in site.book.studies:
         if study.featured is not None:
-            pages = site.study_links.setdefault(study.name, [])
-            pages.append(Link("map", f"{site.folder(study)}/map.html"))
+            site.link_study(study, "map")
 
 
 def write(site: Site) -> None:
@@ -173,7 +171,7 @@ def _colorings(site: Site, study: StudyBook, featured: Featured) -> Iterator[Col
     for column in _other_columns(study, featured):
         k = study.columns[column][1]
         yield Coloring("clusters", column, partial(_read_clusters, study, column, k, noise))
-    for name, values in known_columns(site.book.samples.iloc[study.rows]).items():
+    for name, values in site.known(study).items():
         if len(set(values.tolist())) <= MOST_VALUES:
             yield Coloring("known", name, partial(_values, values, unknown))
     if np.isfinite(featured.distance).any():
@@ -193,17 +191,11 @@ def _other_columns(study: StudyBook, featured: Featured) -> list[str]:
     found: list[str] = []
     for name in dict.fromkeys(name for name, _ in few.values()):
         if name != featured.name:
-            found.append(_nearest(few, name, featured.k))
+            found.append(nearest_column(few, name, featured.k))
     for part in (2, 4, 0.5, 8):
         if any(name == featured.name for name, _ in few.values()):
-            found.append(_nearest(few, featured.name, featured.k / part))
+            found.append(nearest_column(few, featured.name, featured.k / part))
     return list(dict.fromkeys(found))[:MOST_OTHERS]
-
-
-def _nearest(columns: dict[str, tuple[str, int]], name: str, k: float) -> str:
-    """Return the column of a clustering whose number of clusters is nearest, the smaller of two."""
-    own = [(abs(n - k), n, column) for column, (one, n) in columns.items() if one == name]
-    return min(own)[2]
 
 
 def _scores(study: StudyBook) -> list[tuple[str, F64]]:

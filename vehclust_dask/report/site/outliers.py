@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from vehclust_dask.report.outliers import ScoreHistograms
 from vehclust_dask.report.site.book import Book, StudyBook
-from vehclust_dask.report.site.curves import draw
-from vehclust_dask.report.site.site import Link, Site, packed, slug
+from vehclust_dask.report.site.site import Site, packed, slug
 from vehclust_dask.store.storage import whole
 
 F64 = NDArray[np.float64]
@@ -133,8 +132,7 @@ def link(site: Site) -> None:
     """Add the pages to the navigation."""
     for study in site.book.studies:
         if study.outliers is not None:
-            pages = site.study_links.setdefault(study.name, [])
-            pages.append(Link("outliers", f"{site.folder(study)}/outliers.html"))
+            site.link_study(study, "outliers")
 
 
 def write(site: Site) -> None:
@@ -184,7 +182,7 @@ def _write_study(site: Site, study: StudyBook, table: pd.DataFrame) -> None:
     }
     site.script(f"{folder}/outliers-data.js", "OUTLIERS", data)
     display = ScoreHistograms(scores, study.rules, study.name, site.book.synthetic)
-    draw(site, display, f"{folder}/figures", "outliers")
+    site.draw(display, f"{folder}/figures", "outliers")
     site.copy_static("outliers.js")
     excluded = (
         table["excluded"].to_numpy(np.bool_) if "excluded" in table else np.zeros(0, np.bool_)

@@ -16,7 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from vehclust_dask.report import palette
+from vehclust_dask.report.figure import Display, write_figure
 from vehclust_dask.report.site.book import Book, StudyBook
+from vehclust_dask.report.site.describe import known_columns
 from vehclust_dask.report.site.pictures import Chosen, Thumbs
 from vehclust_dask.report.site.words import Words
 
@@ -58,6 +60,8 @@ class Site:
 
     def __post_init__(self) -> None:
         """Prepare templates and thumbnails."""
+        self.study_links |= {study.name: [] for study in self.book.studies}
+        self._known: dict[str, dict[str, NDArray[Any]]] = {}
         self.thumbs = Thumbs(self.book.photos, self.book.paths)
         self._env = Environment(
             loader=PackageLoader("vehclust_dask.report.site"),
@@ -108,6 +112,20 @@ class Site:
             **context,
         )
         self.write(page, html)
+
+    def draw(self, display: Display, folder: str, stem: str) -> None:
+        """Write a figure as SVG and its numbers as CSV beside it."""
+        write_figure(display, self.out / folder, stem, png=False)
+
+    def known(self, study: StudyBook) -> dict[str, NDArray[Any]]:
+        """Return the known columns of a study's rows; paths are taken apart once."""
+        if study.name not in self._known:
+            self._known[study.name] = known_columns(self.book.samples.iloc[study.rows])
+        return self._known[study.name]
+
+    def link_study(self, study: StudyBook, key: str) -> None:
+        """Add the page of this key to the navigation of a study."""
+        self.study_links[study.name].append(Link(key, f"{self.folder(study)}/{key}.html"))
 
     def write(self, path: str, text: str) -> None:
         """Write a text file below the site's folder."""
