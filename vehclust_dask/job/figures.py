@@ -17,7 +17,7 @@ from vehclust_dask.job.clustering import Clustered
 from vehclust_dask.job.dataset import Dataset, Say
 from vehclust_dask.job.outlier_judging import judge_outliers
 from vehclust_dask.job.outliers import Outliers
-from vehclust_dask.job.reduction import Reduced
+from vehclust_dask.job.reduction import Reduced, variance_curve
 from vehclust_dask.job.silhouettes import Silhouette
 from vehclust_dask.job.spec import ReportSpec, StudySpec
 from vehclust_dask.job.tree_figures import draw_trees
@@ -108,12 +108,10 @@ def _curves(
     curves, chosen = {}, {}
     for result in results:
         pca = result.reduced.pca
-        if pca is None or pca.spectrum_.sum() <= 0:
+        curve = None if pca is None else variance_curve(pca, result.spec.reduce.engine)
+        if pca is None or curve is None:
             continue
-        curve = np.minimum(np.cumsum(pca.spectrum_) / pca.spectrum_.sum(), 1.0)
-        # dask-ml's PCA knows the kept part of the spectrum only: no more of it is drawn.
-        known = len(curve) if result.spec.reduce.engine == "vehclust" else pca.n_components_
-        curves[result.spec.name] = curve[:known]
+        curves[result.spec.name] = curve
         chosen[result.spec.name] = pca.n_components_
     if curves:
         write_figure(

@@ -25,6 +25,7 @@ from vehclust_dask.store.storage import at, whole
 from vehclust_dask.store.views import RowsView, blocks_between
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 
 #: Files of steps.
 MOMENTS = "moments.npz"
@@ -46,6 +47,19 @@ class Reduced:
     rows: RowsView | Matrix
     pca: PCA | None
     steps: tuple[Step, ...]
+
+
+def variance_curve(pca: PCA, engine: str) -> F64 | None:
+    """Return the cumulative share of the variance by component; None where there is no variance.
+
+    dask-ml's PCA knows the kept part of the spectrum only: no more of it is told.
+    """
+    whole_variance = pca.spectrum_.sum()
+    if whole_variance <= 0:
+        return None
+    known = len(pca.spectrum_) if engine == "vehclust" else pca.n_components_
+    curve: F64 = np.minimum(np.cumsum(pca.spectrum_) / whole_variance, 1.0)[:known]
+    return curve
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from vehclust_dask.job.clustering import CENTERS, load_clustered, load_state, re
 from vehclust_dask.job.dataset import Say
 from vehclust_dask.job.density import setting_names
 from vehclust_dask.job.mixtures import MIXTURES, load_mixtures
+from vehclust_dask.job.reduction import variance_curve
 from vehclust_dask.job.run import read_run
 from vehclust_dask.job.similar import read_run_samples
 from vehclust_dask.job.spec import JobSpec, StudySpec, load_job
@@ -149,10 +150,9 @@ def _study(
     reduced = _clustered_rows(workdir, folder, record, steps)
     spec = next((one for one in job.studies if one.name == name), None)
     outliers = folder / "tables" / f"outliers-{name}.parquet"
-    curve = None
+    curve = None if pca is None else variance_curve(pca, _engine(steps))
     shares: tuple[float, ...] = ()
-    if pca is not None and pca.spectrum_.sum() > 0:
-        curve = np.minimum(np.cumsum(pca.spectrum_) / pca.spectrum_.sum(), 1.0)
+    if pca is not None and curve is not None:
         shares = tuple(float(share) for share in pca.explained_variance_ratio_[:2])
     return StudyBook(
         name=name,
@@ -223,6 +223,11 @@ def _pca(steps: list[Step]) -> PCA | None:
             with whole(step.folder / "pca.npz") as stored:
                 return PCA.load(stored)
     return None
+
+
+def _engine(steps: list[Step]) -> str:
+    """Return what reduced the rows."""
+    return next(str(step.manifest()["engine"]) for step in steps if step.kind == "pca")
 
 
 def _first_two(reduced: Matrix | RowsView) -> np.ndarray[Any, np.dtype[np.float32]]:
